@@ -1,0 +1,132 @@
+// The whole surface of the core: what a caller (TensorFlow op or Python module) fills in and calls.
+// The core never allocates, synchronises, prints or exits: the caller gives memory, threads or a stream,
+// and gets a Status back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+namespace fused_rnn {
+
+// Sizes, here and everywhere:
+//   T  time steps      B  rows of the batch      I  input width      H  units      G  gates of the cell
+// A sequence of T = 1 is the step that a cell runs when somebody else owns the time loop.
+
+enum class Cell { kRnn, kLstm, kGru, kGruResetAfter };
+enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16 };
+enum class Device { kCpu, kCuda };
+
+constexpr int kMaxKernels = 2;
+constexpr int kMaxBiases = 3;
+constexpr int kMaxStates = 2;
+constexpr int kMaxGates = 4;
+
+// What a caller has to know of a cell to allocate for it and to check what it was given.
+struct CellInfo {
+  const char* name;
+  int gates;                      // G
+  int states;                     // 1: h; 2: h and c, in this order everywhere in the core
+  int kernels;                    // kernel k is [I + H, kernel_gates[k] * H], the rows of x first
+  int kernel_gates[kMaxKernels];  // they add up to G; gates stand in this order, kernel after kernel
+  int biases;                     // one for each kernel, then the recurrent bias [G * H] if the cell has one
+  int bias_gates[kMaxBiases];     // bias k is [bias_gates[k] * H]
+  int saved;                      // values of each unit and step that the forward pass keeps for the backward one
+};
+
+const CellInfo& cell_info(Cell cell);
+size_t dtype_bytes(DType dtype);
+
+// An empty message is success; any other is one sentence for the user.
+struct Status {
+  std::string message;
+  bool ok() const { return message.empty(); }
+};
+
+// The CPU threads that the core may use beside the caller's own. schedule(work) must run work once, on some other
+// thread and at some time of its choosing, even after the core has returned; it must not wait for it.
+struct Threads {
+  int count = 1;  // how many may work at a time, the caller's own included
+  std::function<void(std::function<void()>)> schedule;
+};
+
+// One large matrix product on the caller's BLAS (CUDA only: on the CPU the core has its own).
+//   c [M, N] = op(a) [M, K] . op(b) [K, N] + beta * c, all row-major with leading dimensions lda, ldb, ldc;
+//   op is the transpose where so flagged: then a is stored as [K, M], b as [N, K].
+struct Product {
+  bool transpose_a = false, transpose_b = false;
+  int64_t M = 0, N = 0, K = 0;
+  DType ab_dtype = DType::kFloat32, c_dtype = DType::kFloat32;  // sums are taken in float (double for float64)
+  const void* a = nullptr;
+  int64_t lda = 0;
+  const void* b = nullptr;
+  int64_t ldb = 0;
+  void* c = nullptr;
+  int64_t ldc = 0;
+  double beta = 0;
+};
+
+// How the input tensors x and d_x, or the outputs y and d_y, lie in memory: element (t, b, j) stands at
+// t * time + b * batch + j. Time-major: {B * width, width}; batch-major: {width, T * width}.
+struct Strides {
+  int64_t time = 0, batch = 0;
+};
+
+struct SequenceParams {
+  Device device = Device::kCpu;
+  Cell cell = Cell::kLstm;
+  DType dtype = DType::kFloat32;  // of every tensor below; sums and state are float where it is a half type
+  int64_t T = 0, B = 0, I = 0, H = 0;
+  bool reverse = false;              // from each row's own end to its start
+  double forget_bias = 0;            // LSTM: added to the forget gate's preactivation
+  const int64_t* lengths = nullptr;  // [B], in host memory, 0 <= length <= T; null: every row has T steps
+
+  const void* x = nullptr;  // [T, B, I] through x_strides
+  Strides x_strides;
+  const void* kernels[kMaxKernels] = {};       // [I + H, kernel_gates[k] * H]
+  const void* biases[kMaxBiases] = {};         // [bias_gates[k] * H]
+  const void* initial_state[kMaxStates] = {};  // [B, H] each: h, c
+
+  void* workspace = nullptr;                      // *_workspace_bytes(params) bytes of the device, aligned to 64 bytes
+  Threads threads;                                // CPU
+  void* stream = nullptr;                         // CUDA: the cudaStream_t that everything runs on
+  std::function<Status(const Product&)> product;  // CUDA
+  bool allow_tf32 = false;                        // CUDA: float32 products may use TF32 tensor cores
+};
+
+struct SequenceForwardParams : SequenceParams {
+  void* y = nullptr;  // = [T, B, H] through y_strides; 0 past a row's length
+  Strides y_strides;
+  void* final_state[kMaxStates] = {};  // = [B, H] each: h, c after each row's last step
+  void* saved = nullptr;               // = [T, B, saved, H]; null: nothing is kept. Undefined past a row's length
+};
+
+struct SequenceBackwardParams : SequenceParams {
+  const void* y = nullptr;  // what the forward pass wrote
+  Strides y_strides;        // of y and d_y
+  const void* saved = nullptr;
+  const void* d_y = nullptr;                   // [T, B, H] through y_strides; ignored past a row's length
+  const void* d_final_state[kMaxStates] = {};  // [B, H] each
+
+  void* d_x = nullptr;                     // = [T, B, I] through x_strides; 0 past a row's length
+  void* d_kernels[kMaxKernels] = {};       // = as kernels
+  void* d_biases[kMaxBiases] = {};         // = as biases
+  void* d_initial_state[kMaxStates] = {};  // = [B, H] each
+};
+
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params);
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params);
+Status sequence_forward(const SequenceForwardParams& params);
+Status sequence_backward(const SequenceBackwardParams& params);
+
+// What this build holds.
+struct BuildInfo {
+  std::string cpu_targets;   // instruction sets compiled, separated by spaces
+  std::string cpu_target;    // the one in use
+  std::string cuda_version;  // empty without CUDA
+  std::string cuda_targets;  // empty without CUDA
+};
+BuildInfo build_info();
+
+}  // namespace fused_rnn
