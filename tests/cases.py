@@ -1,0 +1,201 @@
+"""The cases that the tests run: sizes, lengths and options, each of which makes its own random tensors from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+
+from reference import CELLS, Array, Arrays, sequence_backward_ref, sequence_forward_ref
+
+DTYPES = {
+    "float64": np.dtype(np.float64),
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+
+Results = dict[str, np.ndarray]  # every output and gradient by its name, time-major
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a sequence takes, forward and backward; always time-major, all of one dtype."""
+
+    x: Array  # [T, B, I]
+    kernels: Arrays  # [I + H, gates * H]
+    biases: Arrays  # [gates * H]
+    initial_state: Arrays  # [B, H] each
+    lengths: Array | None  # [B] int64
+    d_y: Array  # [T, B, H]
+    d_final_state: Arrays  # [B, H] each
+
+    def astype(self, dtype: np.dtype) -> Inputs:
+        def convert(arrays: Arrays) -> Arrays:
+            return [array.astype(dtype) for array in arrays]
+
+        return Inputs(
+            self.x.astype(dtype),
+            convert(self.kernels),
+            convert(self.biases),
+            convert(self.initial_state),
+            self.lengths,
+            self.d_y.astype(dtype),
+            convert(self.d_final_state),
+        )
+
+    def padding(self) -> Array:
+        """[T, B] bool: where a row has ended."""
+        T, B, _ = self.x.shape
+        lengths = np.full(B, T) if self.lengths is None else self.lengths
+        return np.arange(T)[:, None] >= lengths[None, :]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    cell: str
+    T: int
+    B: int
+    I: int  # noqa: E741 - the project's name for the input width
+    H: int
+    lengths: tuple[int, ...] | None = None
+    reverse: bool = False
+    forget_bias: float = 0.0
+    scale: float = 1.0  # of the weights: large ones saturate the gates
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.cell}-{self.name}"
+
+    def inputs(self, dtype: str = "float64") -> Inputs:
+        """Random tensors, rounded to dtype. The weights of each gate have a size and the biases a mean of their own."""
+        rng = np.random.default_rng([self.seed, self.T, self.B, self.I, self.H])
+        cell = CELLS[self.cell]
+        fan = max(self.I + self.H, 1) ** -0.5
+
+        def normal(*shape: int) -> Array:
+            return rng.standard_normal(shape)
+
+        def gate_sizes(gates: int) -> Array:
+            return np.repeat(0.7 + 0.3 * np.arange(gates), self.H)
+
+        exact = Inputs(
+            x=normal(self.T, self.B, self.I),
+            kernels=[self.scale * fan * gate_sizes(g) * normal(self.I + self.H, g * self.H) for g in cell.kernel_gates],
+            biases=[0.3 * normal(g * self.H) + 0.2 * gate_sizes(g) for g in cell.bias_gates],
+            initial_state=[0.7 * normal(self.B, self.H) for _ in range(cell.states)],
+            lengths=None if self.lengths is None else np.array(self.lengths, np.int64),
+            d_y=normal(self.T, self.B, self.H),
+            d_final_state=[normal(self.B, self.H) for _ in range(cell.states)],
+        )
+        return exact.astype(DTYPES[dtype])
+
+    def reference(self, inputs: Inputs) -> Results:
+        """The values and gradients that the reference gives for these inputs, computed in their dtype."""
+        weights = inputs.kernels + inputs.biases
+        forward = sequence_forward_ref(
+            self.cell, inputs.x, weights, inputs.initial_state, inputs.lengths, self.forget_bias, self.reverse
+        )
+        d_x, d_weights, d_initial_state = sequence_backward_ref(
+            self.cell, inputs.x, weights, forward, inputs.d_y, inputs.d_final_state
+        )
+        kernels = len(inputs.kernels)
+        return name_results(
+            forward.y, forward.final_state, d_x, d_weights[:kernels], d_weights[kernels:], d_initial_state
+        )
+
+    @lru_cache(maxsize=64)  # noqa: B019 - cases live as long as the session
+    def expected(self, dtype: str) -> tuple[Results, Results]:
+        """The results in float64 for the inputs rounded to dtype, and those of the reference run in dtype."""
+        inputs = self.inputs(dtype)
+        exact = self.reference(inputs.astype(DTYPES["float64"]))
+        return exact, exact if dtype == "float64" else self.reference(inputs)
+
+
+def name_results(
+    y: Array, final_state: Arrays, d_x: Array, d_kernels: Arrays, d_biases: Arrays, d_initial_state: Arrays
+) -> Results:
+    results = {"y": y, "d_x": d_x}
+    for name, arrays in (
+        ("final_state", final_state),
+        ("d_kernels", d_kernels),
+        ("d_biases", d_biases),
+        ("d_initial_state", d_initial_state),
+    ):
+        results |= {f"{name}[{k}]": array for k, array in enumerate(arrays)}
+    return results
+
+
+# A few shapes that between them reach every branch: what slow routes run (emulator, other instruction sets).
+SHORT = (
+    Case("one_step", "", T=1, B=3, I=4, H=5),
+    Case("odd", "", T=5, B=3, I=7, H=17, forget_bias=1.0),
+    Case("lengths", "", T=5, B=4, I=3, H=9, lengths=(5, 0, 3, 1), forget_bias=1.0),
+    Case("reverse_lengths", "", T=4, B=5, I=4, H=16, lengths=(2, 4, 0, 4, 3), reverse=True),
+    Case("all_ones", "", T=1, B=1, I=1, H=1),
+    Case("wide", "", T=2, B=18, I=33, H=65),
+    Case("no_steps", "", T=0, B=2, I=3, H=4),
+    Case("no_rows", "", T=3, B=0, I=3, H=4),
+)
+
+LONG = SHORT + (
+    Case("one_row", "", T=9, B=1, I=6, H=17, forget_bias=1.0),
+    Case("one_row_h64", "", T=6, B=1, I=64, H=64),
+    Case("one_unit", "", T=5, B=4, I=3, H=1),
+    Case("one_input", "", T=4, B=3, I=1, H=16, forget_bias=1.0),
+    Case("h63", "", T=4, B=5, I=31, H=63),
+    Case("h64", "", T=4, B=8, I=32, H=64, forget_bias=1.0),
+    Case("h65", "", T=3, B=7, I=130, H=65),
+    Case("h130", "", T=3, B=4, I=16, H=130),
+    Case("tall_batch", "", T=3, B=67, I=9, H=16),
+    Case("many_steps", "", T=300, B=2, I=5, H=6),
+    Case("many_chunks", "", T=70, B=33, I=48, H=33, lengths=tuple(7 * b % 71 for b in range(33))),
+    Case("many_chunks_reverse", "", T=150, B=17, I=20, H=34, reverse=True, forget_bias=1.0),
+    Case("one_step_length_0", "", T=1, B=3, I=4, H=5, lengths=(0, 1, 0)),
+    Case("one_step_reverse", "", T=1, B=3, I=4, H=5, lengths=(1, 0, 1), reverse=True),
+    Case("lengths_all_0", "", T=3, B=4, I=3, H=5, lengths=(0, 0, 0, 0)),
+    Case("lengths_all_full", "", T=3, B=4, I=3, H=5, lengths=(3, 3, 3, 3), forget_bias=1.0),
+    Case("lengths_all_short", "", T=6, B=3, I=5, H=8, lengths=(2, 1, 2)),
+    Case("reverse", "", T=8, B=4, I=5, H=12, reverse=True),
+    Case("reverse_all_0", "", T=2, B=2, I=5, H=12, lengths=(0, 0), reverse=True),
+    Case("saturated", "", T=6, B=5, I=12, H=20, scale=30.0),
+    Case("no_steps_lengths", "", T=0, B=2, I=3, H=4, lengths=(0, 0), reverse=True),
+    Case("no_rows_lengths", "", T=3, B=0, I=3, H=4, lengths=()),
+    Case("nothing", "", T=0, B=0, I=3, H=4),
+)
+
+
+def of_each_cell(shapes: tuple[Case, ...]) -> Iterator[Case]:
+    """The shapes for every cell. Only the LSTM has a forget bias."""
+    for seed, cell in enumerate(CELLS):
+        for shape in shapes:
+            yield replace(shape, cell=cell, seed=seed, forget_bias=shape.forget_bias if cell == "lstm" else 0.0)
+
+
+SHORT_CASES = tuple(of_each_cell(SHORT))
+LONG_CASES = tuple(of_each_cell(LONG))
+
+
+@st.composite
+def drawn_cases(draw: st.DrawFn, max_T: int = 12, max_B: int = 20, max_width: int = 70) -> Case:
+    """Any cell at any size, empty ones included, with or without lengths."""
+    cell = draw(st.sampled_from(list(CELLS)))
+    T, B = draw(st.integers(0, max_T)), draw(st.integers(0, max_B))
+    lengths = draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B).map(tuple))
+    return Case(
+        "drawn",
+        cell,
+        T,
+        B,
+        I=draw(st.integers(1, max_width)),
+        H=draw(st.integers(1, max_width)),
+        lengths=lengths,
+        reverse=draw(st.booleans()),
+        forget_bias=draw(st.sampled_from([0.0, 1.0, -0.5])) if cell == "lstm" else 0.0,
+        seed=draw(st.integers(0, 99)),
+    )
