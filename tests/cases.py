@@ -1,4 +1,4 @@
-"""The cases that the tests run: sizes, lengths and options, each of which makes its own random tensors from a seed."""
+"""The cases that the tests run: sizes, lengths and options. Each makes its own random tensors from a seed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Case:
     cell: str
     T: int
     B: int
-    I: int  # noqa: E741 - the project's name for the input width
+    I: int  # noqa: E741
     H: int
     lengths: tuple[int, ...] | None = None
     reverse: bool = False
@@ -73,7 +73,7 @@ class Case:
         return f"{self.cell}-{self.name}"
 
     def inputs(self, dtype: str = "float64") -> Inputs:
-        """Random tensors, rounded to dtype. The weights of each gate have a size and the biases a mean of their own."""
+        """Random tensors, rounded to dtype. The weights of each gate have a size of their own."""
         rng = np.random.default_rng([self.seed, self.T, self.B, self.I, self.H])
         cell = CELLS[self.cell]
         fan = max(self.I + self.H, 1) ** -0.5
@@ -86,7 +86,10 @@ class Case:
 
         exact = Inputs(
             x=normal(self.T, self.B, self.I),
-            kernels=[self.scale * fan * gate_sizes(g) * normal(self.I + self.H, g * self.H) for g in cell.kernel_gates],
+            kernels=[
+                self.scale * fan * gate_sizes(g) * normal(self.I + self.H, g * self.H)
+                for g in cell.kernel_gates
+            ],
             biases=[0.3 * normal(g * self.H) + 0.2 * gate_sizes(g) for g in cell.bias_gates],
             initial_state=[0.7 * normal(self.B, self.H) for _ in range(cell.states)],
             lengths=None if self.lengths is None else np.array(self.lengths, np.int64),
@@ -106,7 +109,12 @@ class Case:
         )
         kernels = len(inputs.kernels)
         return name_results(
-            forward.y, forward.final_state, d_x, d_weights[:kernels], d_weights[kernels:], d_initial_state
+            y=forward.y,
+            final_state=forward.final_state,
+            d_x=d_x,
+            d_kernels=d_weights[:kernels],
+            d_biases=d_weights[kernels:],
+            d_initial_state=d_initial_state,
         )
 
     @lru_cache(maxsize=64)  # noqa: B019 - cases live as long as the session
@@ -117,17 +125,14 @@ class Case:
         return exact, exact if dtype == "float64" else self.reference(inputs)
 
 
-def name_results(
-    y: Array, final_state: Arrays, d_x: Array, d_kernels: Arrays, d_biases: Arrays, d_initial_state: Arrays
-) -> Results:
-    results = {"y": y, "d_x": d_x}
-    for name, arrays in (
-        ("final_state", final_state),
-        ("d_kernels", d_kernels),
-        ("d_biases", d_biases),
-        ("d_initial_state", d_initial_state),
-    ):
-        results |= {f"{name}[{k}]": array for k, array in enumerate(arrays)}
+def name_results(**tensors: Array | Arrays) -> Results:
+    """One dict of arrays: a list called name gives name[0], name[1] and so on."""
+    results: Results = {}
+    for name, value in tensors.items():
+        if isinstance(value, list):
+            results |= {f"{name}[{k}]": array for k, array in enumerate(value)}
+        else:
+            results[name] = value
     return results
 
 
@@ -153,9 +158,12 @@ LONG = SHORT + (
     Case("h65", "", T=3, B=7, I=130, H=65),
     Case("h130", "", T=3, B=4, I=16, H=130),
     Case("tall_batch", "", T=3, B=67, I=9, H=16),
-    Case("many_steps", "", T=300, B=2, I=5, H=6),
-    Case("many_chunks", "", T=70, B=33, I=48, H=33, lengths=tuple(7 * b % 71 for b in range(33))),
+    Case("many_steps", "", T=300, B=3, I=40, H=30),
+    Case("many_chunks", "", T=140, B=33, I=48, H=33, lengths=tuple(17 * b % 141 for b in range(33))),
     Case("many_chunks_reverse", "", T=150, B=17, I=20, H=34, reverse=True, forget_bias=1.0),
+    Case("many_pairs", "", T=400, B=50, I=9, H=10),
+    Case("few_rows_many_units", "", T=6, B=2, I=30, H=190),
+    Case("one_large_step", "", T=1, B=40, I=100, H=130),
     Case("one_step_length_0", "", T=1, B=3, I=4, H=5, lengths=(0, 1, 0)),
     Case("one_step_reverse", "", T=1, B=3, I=4, H=5, lengths=(1, 0, 1), reverse=True),
     Case("lengths_all_0", "", T=3, B=4, I=3, H=5, lengths=(0, 0, 0, 0)),
@@ -174,7 +182,9 @@ def of_each_cell(shapes: tuple[Case, ...]) -> Iterator[Case]:
     """The shapes for every cell. Only the LSTM has a forget bias."""
     for seed, cell in enumerate(CELLS):
         for shape in shapes:
-            yield replace(shape, cell=cell, seed=seed, forget_bias=shape.forget_bias if cell == "lstm" else 0.0)
+            yield replace(
+                shape, cell=cell, seed=seed, forget_bias=shape.forget_bias if cell == "lstm" else 0.0
+            )
 
 
 SHORT_CASES = tuple(of_each_cell(SHORT))

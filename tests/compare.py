@@ -11,9 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tolerance:
-    """float64: every element within `relative` of its own size plus `of_scale` of the tensor's largest element.
-    Other dtypes: the error's norm at most `times_own` the reference's own error at that dtype plus `ulps` of the
-    tensor's norm. The second term is for tensors of few elements, where a correct rounding either way is luck."""
+    """float64: every element within `relative` of its own size plus `of_scale` of the tensor's largest one.
+
+    Other dtypes: the error's norm at most `times_own` the reference's own error at that dtype plus `ulps` of
+    the tensor's norm. The second term is for tensors of few elements, where the reference may be lucky.
+    """
 
     relative: float = 0.0
     of_scale: float = 0.0
@@ -42,7 +44,9 @@ def assert_close(
     assert set(actual) == set(expected), f"tensors {sorted(actual)} instead of {sorted(expected)}"
     for name in expected:
         assert actual[name].dtype.name == dtype, f"{name} is {actual[name].dtype}, not {dtype}"
-        assert actual[name].shape == expected[name].shape, f"{name}: {actual[name].shape}, not {expected[name].shape}"
+        assert actual[name].shape == expected[name].shape, (
+            f"{name}: {actual[name].shape}, not {expected[name].shape}"
+        )
         assert_tensor_close(dtype, name, actual[name], expected[name], None if own is None else own[name])
 
 
@@ -77,7 +81,8 @@ def norm(values: np.ndarray) -> float:
 
 def worst(name: str, actual: np.ndarray, expected: np.ndarray, error: np.ndarray) -> str:
     index = tuple(int(k) for k in np.unravel_index(np.argmax(error), error.shape))
-    return f"{name}{list(index)} of shape {list(actual.shape)} is {actual[index]!r}, expected {expected[index]!r}"
+    where = f"{name}{list(index)} of shape {list(actual.shape)}"
+    return f"{where} is {actual[index]!r}, expected {expected[index]!r}"
 
 
 def assert_same_bits(actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
@@ -88,4 +93,6 @@ def assert_same_bits(actual: Mapping[str, np.ndarray], expected: Mapping[str, np
         assert (a.dtype, a.shape) == (b.dtype, b.shape), f"{name}: {a.dtype}{a.shape}, {b.dtype}{b.shape}"
         bits = f"u{a.dtype.itemsize}"
         different = (a.view(bits) != b.view(bits)).astype(np.float64)
-        assert not different.any(), f"{worst(name, a, b, different)}: {int(different.sum())} of {a.size} differ in bits"
+        assert not different.any(), (
+            f"{worst(name, a, b, different)}: {int(different.sum())} of {a.size} differ in bits"
+        )

@@ -1,7 +1,7 @@
 """The specification: the forward and backward pass of every cell, in plain NumPy, written by hand.
 
-In float64 it is what the kernels are measured against. In any other dtype every operation rounds once, to that dtype
-(products sum in float32): the error of a cell made of separate ops, each of them as good as it can be.
+In float64 it is what the kernels are measured against. In any other dtype every operation rounds once, to
+that dtype (products sum in float32): the error of a cell made of separate ops, each as good as it can be.
 
 Sizes: T time steps, B rows, I input width, H units. Weights are one list, kernels then biases, as in `CELLS`.
 """
@@ -61,7 +61,10 @@ def rnn_step_backward(weights: Arrays, kept: tuple, d_state: Arrays) -> tuple[Ar
 
 
 def lstm_step(weights: Arrays, x: Array, state: Arrays, forget_bias: Any) -> tuple[Arrays, tuple]:
-    """i, j, f, o = [x, h] . K + b;  c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j);  h = sigmoid(o) * tanh(c)"""
+    """i, j, f, o = [x, h] . K + b
+    c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)
+    h = sigmoid(o) * tanh(c)
+    """
     kernel, bias = weights
     h_prev, c_prev = state
     xh = np.concatenate([x, h_prev], axis=1)
@@ -87,7 +90,10 @@ def lstm_step_backward(weights: Arrays, kept: tuple, d_state: Arrays) -> tuple[A
 
 
 def gru_step(weights: Arrays, x: Array, state: Arrays, forget_bias: Any) -> tuple[Arrays, tuple]:
-    """r, u = sigmoid([x, h] . K_ru + b_ru);  c = tanh([x, r * h] . K_c + b_c);  h = u * h + (1 - u) * c"""
+    """r, u = sigmoid([x, h] . K_ru + b_ru)
+    c = tanh([x, r * h] . K_c + b_c)
+    h = u * h + (1 - u) * c
+    """
     kernel_ru, kernel_c, bias_ru, bias_c = weights
     h_prev = state[0]
     xh = np.concatenate([x, h_prev], axis=1)
@@ -114,7 +120,11 @@ def gru_step_backward(weights: Arrays, kept: tuple, d_state: Arrays) -> tuple[Ar
 
 
 def gru_reset_after_step(weights: Arrays, x: Array, state: Arrays, forget_bias: Any) -> tuple[Arrays, tuple]:
-    """zx = x . W + b;  zh = h . R + rb;  r, u = sigmoid(zx_ru + zh_ru);  c = tanh(zx_c + r * zh_c);  h = u * h + (1 - u) * c"""
+    """zx = x . W + b,  zh = h . R + rb
+    r, u = sigmoid(zx_ru + zh_ru)
+    c = tanh(zx_c + r * zh_c)
+    h = u * h + (1 - u) * c
+    """
     kernel_ru, kernel_c, bias_ru, bias_c, recurrent_bias = weights
     h_prev = state[0]
     width = x.shape[1]
@@ -129,7 +139,9 @@ def gru_reset_after_step(weights: Arrays, x: Array, state: Arrays, forget_bias: 
     return [h], (x, r, u, c, zh_c, h_prev)
 
 
-def gru_reset_after_step_backward(weights: Arrays, kept: tuple, d_state: Arrays) -> tuple[Array, Arrays, Arrays]:
+def gru_reset_after_step_backward(
+    weights: Arrays, kept: tuple, d_state: Arrays
+) -> tuple[Array, Arrays, Arrays]:
     kernel_ru, kernel_c, _, _, _ = weights
     x, r, u, c, zh_c, h_prev = kept
     d_h = d_state[0]
@@ -199,7 +211,7 @@ def sequence_forward_ref(
     forget_bias: float = 0.0,
     reverse: bool = False,
 ) -> Forward:
-    """x [T, B, I], initial state [B, H] each, lengths [B] or None -> `Forward`. A row that has ended keeps its state."""
+    """x [T, B, I], initial state [B, H] each, lengths [B] or None. A row that has ended keeps its state."""
     T, B, _ = x.shape
     state = [part.copy() for part in initial_state]
     y = np.zeros((T, B, state[0].shape[1]), x.dtype)

@@ -1,9 +1,10 @@
-"""The reference itself: its backward pass against difference quotients of its forward pass, and lengths and reverse
-against what they mean."""
+"""The reference itself: its backward pass against difference quotients of its forward pass, and lengths and
+reverse against what they mean."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,23 +44,26 @@ def test_gradients_are_difference_quotients(case: Case) -> None:
     for name in (name for name in results if name.split("[")[0] in GIVEN):
         field = GIVEN[name.split("[")[0]]
         tensors = getattr(inputs, field)
-        k = int(name[-2]) if isinstance(tensors, list) else None
-        tensor = tensors if k is None else tensors[k]
-        direction = rng.standard_normal(tensor.shape)
-
-        def moved(by: float) -> float:
-            there = tensor + by * direction
-            new = there if k is None else [there if n == k else t for n, t in enumerate(tensors)]
-            return loss(case, replace(inputs, **{field: new}))
-
-        quotient = (moved(step) - moved(-step)) / (2 * step)
+        direction = rng.standard_normal(results[name].shape)
+        losses = []
+        for by in (step, -step):
+            moved: Any
+            if isinstance(tensors, list):
+                k = int(name[-2])
+                moved = [tensor + (by * direction if n == k else 0) for n, tensor in enumerate(tensors)]
+            else:
+                moved = tensors + by * direction
+            losses.append(loss(case, replace(inputs, **{field: moved})))
+        quotient = (losses[0] - losses[1]) / (2 * step)
         slope = float((results[name] * direction).sum())
-        assert abs(quotient - slope) < 1e-8 * (1 + abs(slope)), f"{name}: {slope}, difference quotient {quotient}"
+        assert abs(quotient - slope) < 1e-8 * (1 + abs(slope)), (
+            f"{name}: {slope}, difference quotient {quotient}"
+        )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rows_with_lengths_are_rows_cut_there(case: Case) -> None:
-    """Each row by itself, cut to its length and, for reverse, turned around, gives the same as all of them together."""
+    """Each row by itself, cut to its length and, for reverse, turned around, gives what all together do."""
     if case.lengths is None:
         case = replace(case, lengths=(case.T,) * case.B)
     assert case.lengths is not None

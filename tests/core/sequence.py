@@ -1,0 +1,159 @@
+"""Runs a case through the core, forward and backward, on one of the routes: cpu, cuda (on a GPU) or emulated
+(the CUDA kernels on the emulator)."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import Array, Arrays, Case, Inputs, Results, name_results
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROUTES = ("cpu", "emulated", "cuda")
+
+
+@dataclass(frozen=True)
+class Route:
+    name: str
+    module: ModuleType
+    device: str
+
+
+@cache
+def open_route(name: str) -> Route:
+    """The route of this name; skips the test where this machine or this build has none."""
+    if name == "emulated":
+        return Route(name, build_emulated_module(), "cuda")
+    module = importlib.import_module("fused_rnn_core")
+    if name == "cuda":
+        if not module.build_info()["cuda_version"]:
+            pytest.skip("built without CUDA")
+        if not gpu_count():
+            pytest.skip("no GPU")
+    return Route(name, module, name)
+
+
+def gpu_count() -> int:
+    """How many GPUs the CUDA driver sees; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+
+
+def build_emulated_module() -> ModuleType:
+    """Builds tests/emulator with CMake, or brings its build up to date, and imports the module."""
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake to build the emulated CUDA module with")
+    build = REPOSITORY / "build" / "emulator"
+    for command in (
+        [
+            "cmake",
+            "-S",
+            str(REPOSITORY / "tests" / "emulator"),
+            "-B",
+            str(build),
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ],
+        ["cmake", "--build", str(build), "--parallel", "2"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    sys.path.insert(0, str(build))
+    return importlib.import_module("fused_rnn_core_emulated")
+
+
+def options(case: Case, route: Route, time_major: bool, threads: int) -> dict[str, Any]:
+    return {
+        "forget_bias": case.forget_bias,
+        "reverse": case.reverse,
+        "time_major": time_major,
+        "device": route.device,
+        "threads": threads,
+    }
+
+
+def laid_out(array: Array, time_major: bool) -> Array:
+    """[T, B, n] as the core takes it: itself or, batch-major, [B, T, n]. Also the way back."""
+    return array if time_major else np.ascontiguousarray(array.swapaxes(0, 1))
+
+
+def forward(
+    route: Route, case: Case, inputs: Inputs, *, time_major: bool = True, threads: int = 1, keep: bool = True
+) -> tuple[Array, Arrays, Array | None]:
+    """-> y (laid out as x), final state, saved"""
+    x = laid_out(inputs.x, time_major)
+    return route.module.sequence_forward(
+        case.cell,
+        x,
+        inputs.kernels,
+        inputs.biases,
+        inputs.initial_state,
+        inputs.lengths,
+        keep=keep,
+        **options(case, route, time_major, threads),
+    )
+
+
+def backward(
+    route: Route,
+    case: Case,
+    inputs: Inputs,
+    y: Array,
+    saved: Array | None,
+    *,
+    time_major: bool = True,
+    threads: int = 1,
+) -> tuple[Array, Arrays, Arrays, Arrays]:
+    """y and saved as `forward` gave them -> d_x (laid out as x), d_kernels, d_biases, d_initial_state"""
+    return route.module.sequence_backward(
+        case.cell,
+        laid_out(inputs.x, time_major),
+        inputs.kernels,
+        inputs.biases,
+        inputs.initial_state,
+        inputs.lengths,
+        y,
+        saved,
+        laid_out(inputs.d_y, time_major),
+        inputs.d_final_state,
+        **options(case, route, time_major, threads),
+    )
+
+
+def run(
+    route: Route,
+    case: Case,
+    dtype: str,
+    *,
+    time_major: bool = True,
+    threads: int = 1,
+    inputs: Inputs | None = None,
+) -> Results:
+    """Every value and gradient of a case, time-major. `inputs` replaces the case's own."""
+    given = case.inputs(dtype) if inputs is None else inputs
+    y, final_state, saved = forward(route, case, given, time_major=time_major, threads=threads)
+    d_x, d_kernels, d_biases, d_initial_state = backward(
+        route, case, given, y, saved, time_major=time_major, threads=threads
+    )
+    return name_results(
+        y=laid_out(y, time_major),
+        final_state=final_state,
+        d_x=laid_out(d_x, time_major),
+        d_kernels=d_kernels,
+        d_biases=d_biases,
+        d_initial_state=d_initial_state,
+    )

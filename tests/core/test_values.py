@@ -1,0 +1,108 @@
+"""Values and every gradient of every cell against the float64 reference, on every route through the core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cases import DTYPES, LONG_CASES, SHORT_CASES, Case, drawn_cases, name_results
+from compare import assert_close, assert_same_bits
+from core.sequence import ROUTES, Route, forward, open_route, run
+from reference import CELLS
+
+layouts = pytest.mark.parametrize("time_major", [True, False], ids=["time_major", "batch_major"])
+each_route = pytest.mark.parametrize("route", ROUTES, indirect=True)
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def routed_cases() -> Iterator[tuple[str, Case, int]]:
+    """Route, case and threads. The emulator is slow and has no use for threads."""
+    for threads in (1, 2):
+        yield from (("cpu", case, threads) for case in LONG_CASES)
+    yield from (("cuda", case, 1) for case in LONG_CASES)
+    yield from (("emulated", case, 1) for case in SHORT_CASES)
+
+
+@dtypes
+@layouts
+@pytest.mark.parametrize(("route", "case", "threads"), list(routed_cases()), ids=str, indirect=["route"])
+def test_values_and_gradients(route: Route, case: Case, dtype: str, time_major: bool, threads: int) -> None:
+    assert_close(
+        dtype, run(route, case, dtype, time_major=time_major, threads=threads), *case.expected(dtype)
+    )
+
+
+@pytest.mark.every_target
+@dtypes
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("case", SHORT_CASES, ids=str)
+def test_short_list(case: Case, dtype: str, threads: int) -> None:
+    """What test_targets.py runs for each instruction set."""
+    results = run(open_route("cpu"), case, dtype, time_major=threads == 1, threads=threads)
+    assert_close(dtype, results, *case.expected(dtype))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(drawn_cases(), st.sampled_from(list(DTYPES)), st.booleans(), st.integers(1, 3))
+def test_any_size(case: Case, dtype: str, time_major: bool, threads: int) -> None:
+    results = run(open_route("cpu"), case, dtype, time_major=time_major, threads=threads)
+    assert_close(dtype, results, *case.expected(dtype))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(drawn_cases(max_T=4, max_B=10, max_width=40), st.sampled_from(list(DTYPES)), st.booleans())
+def test_any_size_emulated(case: Case, dtype: str, time_major: bool) -> None:
+    results = run(open_route("emulated"), case, dtype, time_major=time_major)
+    assert_close(dtype, results, *case.expected(dtype))
+
+
+@dtypes
+@each_route
+@pytest.mark.parametrize("case", SHORT_CASES, ids=str)
+def test_inference_is_the_same(route: Route, case: Case, dtype: str) -> None:
+    """keep=False keeps nothing and changes no bit of the outputs."""
+    inputs = case.inputs(dtype)
+    kept_y, kept_state, _ = forward(route, case, inputs)
+    y, state, saved = forward(route, case, inputs, keep=False)
+    assert saved is None
+    assert_same_bits(name_results(y=y, final_state=state), name_results(y=kept_y, final_state=kept_state))
+
+
+@each_route
+def test_cell_info(route: Route) -> None:
+    for name, cell in CELLS.items():
+        info = route.module.cell_info(name)
+        assert tuple(info["kernel_gates"]) == cell.kernel_gates
+        assert tuple(info["bias_gates"]) == cell.bias_gates
+        assert info["states"] == cell.states
+        assert info["gates"] == sum(cell.kernel_gates)
+
+
+@each_route
+def test_saved_shape(route: Route) -> None:
+    for case in SHORT_CASES:
+        _, _, saved = forward(route, case, case.inputs("float32"))
+        assert saved is not None
+        assert saved.shape == (case.T, case.B, route.module.cell_info(case.cell)["saved"], case.H)
+
+
+@dtypes
+@pytest.mark.parametrize("cell", CELLS)
+def test_sequence_is_its_steps(cell: str, dtype: str) -> None:
+    """T calls of one step each, state handed on, and one call of T steps are both within the tolerance."""
+    case = Case("steps", cell, T=6, B=5, I=9, H=20, seed=3)
+    route, inputs = open_route("cpu"), case.inputs(dtype)
+    state, ys = inputs.initial_state, []
+    for t in range(case.T):
+        y, state, _ = route.module.sequence_forward(
+            cell, inputs.x[t : t + 1], inputs.kernels, inputs.biases, state, time_major=True
+        )
+        ys.append(y)
+    exact, own = case.expected(dtype)
+    names = [name for name in exact if name == "y" or name.startswith("final_state")]
+    results = name_results(y=np.concatenate(ys), final_state=state)
+    assert_close(dtype, results, {n: exact[n] for n in names}, {n: own[n] for n in names})
