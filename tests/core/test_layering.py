@@ -39,7 +39,7 @@ OUTSIDE = {
     "absl": {"tf"},
     "unsupported": {"tf"},
     "pybind11": {"python"},
-    "cuda": {"cuda"},
+    "cuda": {"cuda", "python"},
     "cublas": {"cuda"},
     "mma": {"cuda"},
     "dlfcn": {"cuda", "python"},
