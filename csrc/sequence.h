@@ -33,6 +33,8 @@ struct CellInfo {
   int biases;                     // one for each kernel, then the recurrent bias [G * H] if the cell has one
   int bias_gates[kMaxBiases];     // bias k is [bias_gates[k] * H]
   int saved;                      // values of each unit and step that the forward pass keeps for the backward one
+  const char* kernel_names[kMaxKernels];  // as the Python functions call them
+  const char* bias_names[kMaxBiases];
 };
 
 const CellInfo& cell_info(Cell cell);
@@ -106,7 +108,7 @@ struct SequenceBackwardParams : SequenceParams {
   const void* y = nullptr;  // what the forward pass wrote
   Strides y_strides;        // of y and d_y
   const void* saved = nullptr;
-  const void* d_y = nullptr;                   // [T, B, H] through y_strides; ignored past a row's length
+  const void* d_y = nullptr;                   // [T, B, H] through y_strides; ignored past a row's length; null: 0
   const void* d_final_state[kMaxStates] = {};  // [B, H] each
 
   void* d_x = nullptr;                     // = [T, B, I] through x_strides; 0 past a row's length

@@ -8,7 +8,8 @@ namespace fused_rnn {
 
 // Reset before the product (Cho et al. 2014; TensorFlow 1's GRUCell):  c = tanh(x . W_c + (r * h_prev) . R_c + b_c)
 struct Gru {
-  static constexpr CellInfo kInfo{"gru", 3, 1, 2, {2, 1}, 2, {2, 1}, 3};
+  static constexpr CellInfo kInfo{
+      "gru", 3, 1, 2, {2, 1}, 2, {2, 1}, 3, {"gate_kernel", "candidate_kernel"}, {"gate_bias", "candidate_bias"}};
   static constexpr int kStages = 2;
   static constexpr Range kStage[] = {{0, 2}, {2, 1}};
   static constexpr int kCarry = 2;
@@ -50,7 +51,16 @@ struct Gru {
 
 // Reset after the product (Keras's reset_after=True, cuDNN):  c = tanh(x . W_c + b_c + r * (h_prev . R_c + rb_c))
 struct GruResetAfter {
-  static constexpr CellInfo kInfo{"gru_reset_after", 3, 1, 2, {2, 1}, 3, {2, 1, 3}, 4};
+  static constexpr CellInfo kInfo{"gru_reset_after",
+                                  3,
+                                  1,
+                                  2,
+                                  {2, 1},
+                                  3,
+                                  {2, 1, 3},
+                                  4,
+                                  {"gate_kernel", "candidate_kernel"},
+                                  {"gate_bias", "candidate_bias", "recurrent_bias"}};
   static constexpr int kStages = 1;
   static constexpr Range kStage[] = {{0, 3}};
   static constexpr int kCarry = 0;

@@ -8,7 +8,7 @@
 namespace fused_rnn {
 
 struct Lstm {
-  static constexpr CellInfo kInfo{"lstm", 4, 2, 1, {4}, 1, {4}, 5};
+  static constexpr CellInfo kInfo{"lstm", 4, 2, 1, {4}, 1, {4}, 5, {"kernel"}, {"bias"}};
   static constexpr int kStages = 1;
   static constexpr Range kStage[] = {{0, 4}};
   static constexpr int kCarry = 0;

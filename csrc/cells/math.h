@@ -28,7 +28,7 @@ struct MathConstants<double> {
   static constexpr double kLn2High = 0.693147180369123816490, kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr int kMantissaBits = 52, kExponentBias = 1023;
-  static constexpr double kExpMax = 708.0;
+  static constexpr double kExpMax = 709.0;
   static constexpr double kTanhMax = 20.0;
 };
 

@@ -7,7 +7,7 @@
 namespace fused_rnn {
 
 struct Rnn {
-  static constexpr CellInfo kInfo{"rnn", 1, 1, 1, {1}, 1, {1}, 0};
+  static constexpr CellInfo kInfo{"rnn", 1, 1, 1, {1}, 1, {1}, 0, {"kernel"}, {"bias"}};
   static constexpr int kStages = 1;
   static constexpr Range kStage[] = {{0, 1}};
   static constexpr int kCarry = 0;

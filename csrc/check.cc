@@ -1,0 +1,100 @@
+// See check.h.
+#include "csrc/check.h"
+
+namespace fused_rnn {
+namespace {
+
+std::string text(const Shape& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
+// "4 * H" or "H".
+std::string columns_text(int gates) {
+  return gates == 1 ? "H" : std::to_string(gates) + " * H";
+}
+
+Status check_count(const char* name, size_t count, int expected, Cell cell) {
+  if (count == static_cast<size_t>(expected)) return {};
+  return {std::string(name) + " must hold " + std::to_string(expected) + " tensors for the cell " +
+          cell_info(cell).name + ", got " + std::to_string(count)};
+}
+
+Status check_inputs(const SequenceShapes& shapes, SequenceParams* params) {
+  const char* layout = shapes.step ? "[B, I]" : shapes.time_major ? "[T, B, I]" : "[B, T, I]";
+  const size_t rank = shapes.step ? 2 : 3;
+  if (shapes.inputs.size() != rank) {
+    return {std::string("inputs must be ") + layout + ", got " + text(shapes.inputs)};
+  }
+  params->T = shapes.step ? 1 : shapes.inputs[shapes.time_major ? 0 : 1];
+  params->B = shapes.inputs[!shapes.step && shapes.time_major ? 1 : 0];
+  params->I = shapes.inputs[rank - 1];
+  return {};
+}
+
+}  // namespace
+
+Status check_shape(const std::string& name, const Shape& shape, const std::string& words, const Shape& expected) {
+  if (shape == expected) return {};
+  return {name + " must be " + words + " = " + text(expected) + ", got " + text(shape)};
+}
+
+Status check_shapes(const SequenceShapes& shapes, SequenceParams* params) {
+  const CellInfo& info = cell_info(params->cell);
+  if (Status s = check_inputs(shapes, params); !s.ok()) return s;
+  if (Status s = check_count("kernels", shapes.kernels.size(), info.kernels, params->cell); !s.ok()) return s;
+  if (Status s = check_count("biases", shapes.biases.size(), info.biases, params->cell); !s.ok()) return s;
+  if (Status s = check_count("initial_state", shapes.initial_state.size(), info.states, params->cell); !s.ok())
+    return s;
+  const Shape& kernel = shapes.kernels[0];
+  if (kernel.size() != 2 || kernel[1] % info.kernel_gates[0] != 0) {
+    return {std::string(info.kernel_names[0]) + " must be [I + H, " + columns_text(info.kernel_gates[0]) + "], got " +
+            text(kernel)};
+  }
+  params->H = kernel[1] / info.kernel_gates[0];
+  if (params->I < 1) return {"inputs must have a last dimension of at least 1, got " + text(shapes.inputs)};
+  if (params->H < 1) return {std::string(info.kernel_names[0]) + " must have at least one unit, got " + text(kernel)};
+  const int64_t B = params->B, H = params->H;
+  for (int k = 0; k < info.kernels; ++k) {
+    const int gates = info.kernel_gates[k];
+    Status s = check_shape(info.kernel_names[k], shapes.kernels[k], "[I + H, " + columns_text(gates) + "]",
+                           {params->I + H, gates * H});
+    if (!s.ok()) return s;
+  }
+  for (int k = 0; k < info.biases; ++k) {
+    const int gates = info.bias_gates[k];
+    Status s = check_shape(info.bias_names[k], shapes.biases[k], "[" + columns_text(gates) + "]", {gates * H});
+    if (!s.ok()) return s;
+  }
+  const char* states[] = {"initial_state h", "initial_state c"};
+  for (int k = 0; k < info.states; ++k) {
+    if (Status s = check_shape(states[k], shapes.initial_state[k], "[B, H]", {B, H}); !s.ok()) return s;
+  }
+  params->x_strides = sequence_strides(shapes, *params, params->I);
+  return {};
+}
+
+Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params) {
+  if (shapes.step) return {params.B, params.H};
+  if (shapes.time_major) return {params.T, params.B, params.H};
+  return {params.B, params.T, params.H};
+}
+
+Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width) {
+  if (shapes.time_major) return {params.B * width, width};
+  return {width, params.T * width};
+}
+
+Status check_lengths(const Shape& shape, const int64_t* lengths, const SequenceParams& params) {
+  if (Status s = check_shape("sequence_length", shape, "[B]", {params.B}); !s.ok()) return s;
+  for (int64_t b = 0; b < params.B; ++b) {
+    if (lengths[b] < 0 || lengths[b] > params.T) {
+      return {"sequence_length must be between 0 and T = " + std::to_string(params.T) + " in every row, got " +
+              std::to_string(lengths[b]) + " in row " + std::to_string(b)};
+    }
+  }
+  return {};
+}
+
+}  // namespace fused_rnn

@@ -1,0 +1,33 @@
+// Checks of what users hand in, shared by the TensorFlow ops and the Python module: every message names the argument,
+// what was expected and what came.
+#pragma once
+
+#include <vector>
+
+#include "csrc/sequence.h"
+
+namespace fused_rnn {
+
+using Shape = std::vector<int64_t>;
+
+struct SequenceShapes {
+  bool step = false;        // inputs are [B, I]: one step, T = 1
+  bool time_major = false;  // inputs are [T, B, I] and not [B, T, I]
+  Shape inputs;
+  std::vector<Shape> kernels, biases, initial_state;
+};
+
+// Checks all shapes against one another and sets T, B, I, H and x_strides.
+Status check_shapes(const SequenceShapes& shapes, SequenceParams* params);
+
+// The shape of y, and its strides.
+Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params);
+Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width);
+
+// Checks one more tensor: `expected` in words and in numbers.
+Status check_shape(const std::string& name, const Shape& shape, const std::string& words, const Shape& expected);
+
+// Checks that sequence_length is [B] with 0 <= length <= T.
+Status check_lengths(const Shape& shape, const int64_t* lengths, const SequenceParams& params);
+
+}  // namespace fused_rnn

@@ -1,0 +1,398 @@
+// The backward pass on the CPU: one class for every cell and storage type.
+//
+// Back through time, stage by stage, a tile of d_z . R^T completes the gradient of h for some units, and the cell's
+// backward function is applied to them at once; that leaves the gradients of all preactivations in d_z. After the loop
+// come the large products: d_x = d_z . W^T and the weight gradients.
+#pragma once
+
+#include "csrc/cpu/pack.h"
+#include "csrc/cpu/rows.h"
+#include "csrc/cpu/share.h"
+#include "csrc/cpu/weight_gradient.h"
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+template <typename C, typename S>
+class BackwardDriver {
+ public:
+  using T = Compute<S>;
+
+  BackwardDriver(const SequenceBackwardParams& params, Workspace& workspace)
+      : p_(params),
+        H_(round_up(params.H, kPanel<T>)),
+        plan_(plan_sharing(params, C::kInfo.gates * H_ * sizeof(T))),
+        pairs_(count_pairs(params)) {
+    const int64_t x_panels = divide_up(p_.I, kPanel<T>), h_panels = H_ / kPanel<T>;
+    if (!in_place()) {
+      packed_w_ = workspace.take<T>(x_panels * C::kInfo.gates * H_ * kPanel<T>);
+      packed_r_ = workspace.take<T>(h_panels * C::kInfo.gates * H_ * kPanel<T>);
+    }
+    d_z_ = workspace.take<T>(pairs_ * kWidth * H_);
+    operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
+    x_rows_ = workspace.take<const S*>(pairs_);
+    h_rows_ = workspace.take<const S*>(pairs_);
+    scratch_ = workspace.take<int64_t>(p_.T + 2);
+    for (int64_t i = 0; i < plan_.blocks; ++i) {
+      const int64_t count = divide_up(p_.B, plan_.blocks);
+      blocks_[i].rows = take_rows(workspace, count, p_.T);
+      blocks_[i].d_h = workspace.take<T>(count * H_);
+      blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
+    }
+    gradient_scratch_ = workspace.take<T>(WeightGradientScratch<T>::kSize * larger(1, p_.threads.count));
+  }
+
+  void run() {
+    int64_t first = 0;
+    for (int64_t i = 0; i < plan_.blocks; ++i) {
+      Block& block = blocks_[i];
+      fill_rows(p_, i, plan_.blocks, scratch_, block.rows);
+      block.first_pair = first;
+      first += block.rows.pairs();
+    }
+    with_team(plan_, p_.threads, [&](Team& team, bool per_block) {
+      prepare(team);
+      if (!per_block) return run_block(blocks_[0], team);
+      team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
+        Alone alone;
+        for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
+      });
+    });
+    if (plan_.way == Sharing::kAlone) {
+      Alone team;
+      finish(team);
+    } else {
+      Claiming team(p_.threads);
+      finish(team);
+    }
+  }
+
+ private:
+  static constexpr bool kHasC = C::kInfo.states > 1;
+  static constexpr int kLast = C::kStages - 1;
+  static constexpr int kSaved = C::kInfo.saved;
+  static constexpr int64_t kWidth = C::kColumns;  // of d_z, in units of H_
+
+  struct Block {
+    Rows rows;
+    int64_t first_pair;  // its (step, row) pairs in d_z, operand, x_rows and h_rows begin here
+    T* d_h;              // [rows, H_]: gradient of h, but for what comes through the recurrent products
+    T* d_c;              // [rows, H_]
+
+    int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] + row; }
+  };
+
+  static int64_t count_pairs(const SequenceParams& params) {
+    if (params.lengths == nullptr) return params.T * params.B;
+    int64_t pairs = 0;
+    for (int64_t b = 0; b < params.B; ++b) pairs += params.lengths[b];
+    return pairs;
+  }
+
+  // One step reads the kernels where they are: transposing them would cost more than it saves.
+  bool in_place() const { return p_.T == 1 && sizeof(S) == sizeof(T); }
+
+  // The first column that the recurrent products of a stage read, and the first that the input product reads.
+  static constexpr int recurrent_window(int stage) { return C::recurrent_column(C::kStage[stage].first); }
+  static constexpr int input_window() {
+    int first = C::input_column(0);
+    for (int gate = 1; gate < C::kInfo.gates; ++gate) {
+      if (C::input_column(gate) < first) first = C::input_column(gate);
+    }
+    return first;
+  }
+
+  T* d_z(int64_t pair, int column) const { return d_z_ + (pair * kWidth + column) * H_; }
+
+  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, kPanel].
+  T* packed_recurrent(int64_t panel, int gate) const {
+    return packed_r_ + (panel * C::kInfo.gates + gate) * H_ * kPanel<T>;
+  }
+  T* packed_input(int64_t panel, int position) const {
+    return packed_w_ + (panel * C::kInfo.gates + position) * H_ * kPanel<T>;
+  }
+
+  void prepare(Team& team) {
+    if (in_place()) return;
+    const int64_t h_panels = H_ / kPanel<T>, x_panels = divide_up(p_.I, kPanel<T>);
+    team.share(h_panels + x_panels, [&](int, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int gate = 0; gate < C::kInfo.gates; ++gate) {
+          if (i < h_panels) {
+            pack_transposed<C, S>(p_, gate, p_.I + i * kPanel<T>, p_.H - i * kPanel<T>, H_, packed_recurrent(i, gate));
+          } else {
+            const int64_t column = (i - h_panels) * kPanel<T>;
+            pack_transposed<C, S>(p_, gate, column, p_.I - column, H_,
+                                  packed_input(i - h_panels, C::input_column(gate) - input_window()));
+          }
+        }
+      }
+    });
+  }
+
+  void run_block(Block& block, Team& team) {
+    const Rows& rows = block.rows;
+    for (int64_t row = 0; row < rows.count; ++row) {
+      load_row(state(p_.d_final_state, 0, rows.batch[row]), block.d_h + row * H_, p_.H, H_);
+      if (kHasC) load_row(state(p_.d_final_state, 1, rows.batch[row]), block.d_c + row * H_, p_.H, H_);
+    }
+    team.share(rows.steps, [&](int, int64_t begin, int64_t end) {
+      for (int64_t step = begin; step < end; ++step) find_rows(block, step);
+    });
+    for (int64_t step = rows.steps - 1; step >= 0; --step) {
+      run_stage<kLast>(block, step, team);
+      if constexpr (kLast > 0) run_stage<0>(block, step, team);
+    }
+    team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+      T through[kBlockRows * kPanel<T>];
+      for (int64_t panel = begin; panel < end; ++panel) {
+        for (int64_t row = 0; row < rows.count; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, rows.count - row);
+          const int64_t products = rows.steps > 0 ? larger(0, smaller(count, rows.active[0] - row)) : 0;
+          recurrent_product<0>(block, 0, row, products, count, panel, through);
+          for (int64_t m = 0; m < count; ++m) finish_row(block, row + m, panel, through + m * kPanel<T>);
+        }
+      }
+    });
+  }
+
+  const S* state(const void* const* states, int index, int64_t b) const {
+    return static_cast<const S*>(states[index]) + b * p_.H;
+  }
+
+  int64_t y_offset(int64_t t, int64_t b) const { return t * p_.y_strides.time + b * p_.y_strides.batch; }
+
+  // Notes where the left operands of the weight gradients lie: x, and h before the step.
+  void find_rows(const Block& block, int64_t step) const {
+    const Rows& rows = block.rows;
+    for (int64_t row = 0; row < rows.active[step]; ++row) {
+      const int64_t b = rows.batch[row], pair = block.pair(step, row);
+      x_rows_[pair] = static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
+      h_rows_[pair] = step == 0 ? state(p_.initial_state, 0, b)
+                                : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
+    }
+  }
+
+  // out[m, :] = d_z(step, row + m)[stage's window] . R^T for m in [0, products), 0 for m in [products, count).
+  template <int s>
+  void recurrent_product(const Block& block, int64_t step, int64_t row, int64_t products, int64_t count, int64_t panel,
+                         T* out) const {
+    constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
+    if (in_place()) {
+      memset(out, 0, count * kPanel<T> * sizeof(T));
+      const int64_t columns = smaller(kPanel<T>, p_.H - panel * kPanel<T>);
+      if constexpr (sizeof(S) == sizeof(T)) {
+        for (int gate = kFirst; products > 0 && gate < kFirst + kGates; ++gate) {
+          const Gate<S> r = gate_columns<C, S>(p_, gate, p_.I + panel * kPanel<T>);
+          dot_product(products, columns, p_.H, d_z(block.pair(step, row), C::recurrent_column(gate)), kWidth * H_,
+                      r.data, r.stride, out, kPanel<T>);
+        }
+      }
+      return;
+    }
+    if (products > 0) {
+      static constexpr T kZeros[kPanel<T>] = {};
+      tile_block(products, kGates * H_, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), kWidth * H_, 1},
+                 Packed<T, kTileVectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
+    }
+    memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
+  }
+
+  template <int s>
+  void run_stage(Block& block, int64_t step, Team& team) {
+    const Rows& rows = block.rows;
+    const int64_t active = rows.active[step];
+    // The last stage first takes in what flows back from the next step, in which fewer rows may be at work;
+    // a first of two takes what flows back from the second.
+    const int64_t with_product = s == kLast ? rows.active[step + 1] : active;
+    team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+      T through[kBlockRows * kPanel<T>];
+      for (int64_t panel = begin; panel < end; ++panel) {
+        for (int64_t row = 0; row < active; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, active - row);
+          const int64_t products = larger(0, smaller(count, with_product - row));
+          if constexpr (s == kLast) {
+            recurrent_product<0>(block, step + 1, row, products, count, panel, through);
+          } else {
+            recurrent_product<kLast>(block, step, row, products, count, panel, through);
+          }
+          for (int64_t m = 0; m < count; ++m) apply_cell<s>(block, step, row + m, panel, through + m * kPanel<T>);
+        }
+      }
+    });
+  }
+
+  // The pointwise part of a stage for one row and the units of one panel; `through` is what came through the product.
+  template <int s>
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* through) const {
+    constexpr int kUnits = kPanel<T>;
+    const int64_t unit = panel * kUnits, count = smaller(kUnits, p_.H - unit), pair = block.pair(step, row);
+    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    T* d_h = block.d_h + row * H_ + unit;
+    T* d_c = block.d_c + row * H_ + unit;
+    T* out = d_z(pair, 0) + unit;
+    T* operand = operand_ + pair * H_ + unit;
+    T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits];
+    const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
+    for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
+    load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
+    load_row(static_cast<const S*>(p_.y) + y_offset(t, b) + unit, h, count, kUnits);
+    if (s == kLast) {
+      const bool given = p_.d_y != nullptr;
+      load_row(static_cast<const S*>(given ? p_.d_y : p_.y) + y_offset(t, b) + unit, d_y, given ? count : 0, kUnits);
+    }
+#pragma GCC ivdep
+    for (int n = 0; n < kUnits; ++n) {
+      Backward<T> u;
+      for (int k = 0; k < kSaved; ++k) u.saved[k] = saved[k][n];
+      u.h_prev = h_prev[n];
+      u.h = h[n];
+      u.d_h = s == kLast ? d_h[n] + through[n] + d_y[n] : d_h[n];
+      if constexpr (kHasC) u.d_c = d_c[n];
+      if constexpr (s != kLast) u.d_operand = through[n];
+      C::template backward<s>(u);
+      for (int k = 0; k < C::kWritten[s].count; ++k) {
+        out[(C::kWritten[s].first + k) * H_ + n] = u.d_z[C::kWritten[s].first + k];
+      }
+      d_h[n] = s == 0 ? u.d_h_prev : u.d_h;
+      if constexpr (s == 0 && kHasC) d_c[n] = u.d_c_prev;
+      if constexpr (s == 0 && kLast > 0) operand[n] = u.operand;
+    }
+  }
+
+  // The gradients of a row's initial state, for the units of one panel.
+  void finish_row(Block& block, int64_t row, int64_t panel, const T* through) const {
+    const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, p_.H - unit), b = block.rows.batch[row];
+    T* d_h = block.d_h + row * H_ + unit;
+    for (int64_t n = 0; n < count; ++n) d_h[n] += through[n];
+    store_row(d_h, static_cast<S*>(p_.d_initial_state[0]) + b * p_.H + unit, count);
+    if constexpr (kHasC) {
+      store_row(block.d_c + row * H_ + unit, static_cast<S*>(p_.d_initial_state[1]) + b * p_.H + unit, count);
+    }
+  }
+
+  // The products over all steps, and the bias gradients.
+  void finish(Team& team) {
+    input_gradient(team);
+    weight_gradients(team);
+    const int64_t panels = H_ / kPanel<T>;
+    team.share(kWidth * panels, [&](int, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) bias_gradient(static_cast<int>(i / panels), i % panels * kPanel<T>);
+    });
+  }
+
+  // d_x = d_z . W^T, and 0 past the rows' ends.
+  void input_gradient(Team& team) const {
+    for (int64_t i = 0; i < plan_.blocks; ++i) clear_padding<S>(blocks_[i].rows, p_.T, p_.I, p_.x_strides, p_.d_x);
+    constexpr int64_t kTaskRows = 2 * kBlockRows;
+    const int64_t panels = divide_up(p_.I, kPanel<T>);
+    team.share(panels * divide_up(pairs_, kTaskRows), [&](int, int64_t begin, int64_t end) {
+      T out[kBlockRows * kPanel<T>];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t panel = i % panels, first = i / panels * kTaskRows;
+        const int64_t last = smaller(first + kTaskRows, pairs_), column = panel * kPanel<T>;
+        for (int64_t pair = first; pair < last; pair += kBlockRows) {
+          const int64_t rows = smaller(kBlockRows, last - pair);
+          input_product(pair, rows, panel, out);
+          for (int64_t m = 0; m < rows; ++m) {
+            S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
+            store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column));
+          }
+        }
+      }
+    });
+  }
+
+  void input_product(int64_t pair, int64_t rows, int64_t panel, T* out) const {
+    static constexpr T kZeros[kPanel<T>] = {};
+    if (!in_place()) {
+      tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
+                 Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
+      return;
+    }
+    memset(out, 0, rows * kPanel<T> * sizeof(T));
+    if constexpr (sizeof(S) == sizeof(T)) {
+      for (int gate = 0; gate < C::kInfo.gates; ++gate) {
+        const Gate<S> w = gate_columns<C, S>(p_, gate, panel * kPanel<T>);
+        dot_product(rows, smaller(kPanel<T>, p_.I - panel * kPanel<T>), p_.H, d_z(pair, C::input_column(gate)),
+                    kWidth * H_, w.data, w.stride, out, kPanel<T>);
+      }
+    }
+  }
+
+  // For each gate: the rows of x, and the rows of h (or of the operand of its stage).
+  void weight_gradients(Team& team) const {
+    constexpr int kJobs = 2 * C::kInfo.gates;
+    WeightGradient<S> jobs[kJobs];
+    int64_t last_task[kJobs], tasks = 0;
+    for (int i = 0; i < kJobs; ++i) {
+      jobs[i] = weight_gradient(i / 2, i % 2 == 1);
+      last_task[i] = tasks += weight_gradient_tasks(jobs[i]);
+    }
+    team.share(tasks, [&](int part, int64_t begin, int64_t end) {
+      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * WeightGradientScratch<T>::kSize);
+      for (int64_t task = begin; task < end; ++task) {
+        int i = 0;
+        while (task >= last_task[i]) ++i;
+        weight_gradient_task(jobs[i], task - (i > 0 ? last_task[i - 1] : 0), scratch);
+      }
+    });
+  }
+
+  WeightGradient<S> weight_gradient(int gate, bool recurrent) const {
+    const GatePlace place = gate_place<C>(gate);
+    const int64_t stride = C::kInfo.kernel_gates[place.kernel] * p_.H;
+    WeightGradient<S> g;
+    const bool second_stage = recurrent && gate >= C::kStage[kLast].first && kLast > 0;
+    g.left = second_stage ? nullptr : recurrent ? h_rows_ : x_rows_;
+    g.left_array = operand_;
+    g.left_stride = H_;
+    g.d_z = d_z(0, recurrent ? C::recurrent_column(gate) : C::input_column(gate));
+    g.d_z_stride = kWidth * H_;
+    g.pairs = pairs_;
+    g.M = recurrent ? p_.H : p_.I;
+    g.N = p_.H;
+    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + (recurrent ? p_.I * stride : 0) + place.index * p_.H;
+    g.out_stride = stride;
+    return g;
+  }
+
+  // Sums one panel of one column of d_z over all pairs, and stores it into the biases that it is the gradient of.
+  // Blocks of pairs are summed first: one long sum would lose digits.
+  void bias_gradient(int column, int64_t unit) const {
+    T sum[kPanel<T>] = {};
+    for (int64_t begin = 0; begin < pairs_; begin += kDepth) {
+      T part[kPanel<T>] = {};
+      for (int64_t pair = begin; pair < smaller(begin + kDepth, pairs_); ++pair) {
+        const T* from = d_z(pair, column) + unit;
+        for (int n = 0; n < kPanel<T>; ++n) part[n] += from[n];
+      }
+      for (int n = 0; n < kPanel<T>; ++n) sum[n] += part[n];
+    }
+    const int64_t count = smaller(kPanel<T>, p_.H - unit);
+    for (int gate = 0; gate < C::kInfo.gates; ++gate) {
+      const GatePlace place = gate_place<C>(gate);
+      if (C::input_column(gate) == column) {
+        store_row(sum, static_cast<S*>(p_.d_biases[place.kernel]) + place.index * p_.H + unit, count);
+      }
+      if (C::kRecurrentBias && C::recurrent_column(gate) == column) {
+        store_row(sum, static_cast<S*>(p_.d_biases[C::kInfo.kernels]) + gate * p_.H + unit, count);
+      }
+    }
+  }
+
+  const SequenceBackwardParams& p_;
+  const int64_t H_;  // H with padding to whole panels; in the padding every gradient is 0 or meets zeros
+  const Sharing plan_;
+  const int64_t pairs_;
+  T* packed_w_ = nullptr;  // [x panels, gates in the order of their columns * H_, kPanel]
+  T* packed_r_ = nullptr;  // [h panels, gates * H_, kPanel]
+  T* d_z_;                 // [pairs, kWidth, H_]
+  T* operand_;             // [pairs, H_]
+  const S** x_rows_;       // [pairs]
+  const S** h_rows_;       // [pairs]
+  int64_t* scratch_;       // [T + 2]
+  T* gradient_scratch_;    // one WeightGradientScratch for each thread
+  Block blocks_[kMaxBlocks];
+};
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -1,0 +1,294 @@
+// The forward pass on the CPU: one class for every cell and storage type.
+//
+// For a chunk of steps the input product x . W + bias goes into zx; then, step by step and stage by stage, a tile of
+// h . R ends with the complete preactivations of its units, and the cell is applied to them at once.
+#pragma once
+
+#include "csrc/cpu/pack.h"
+#include "csrc/cpu/rows.h"
+#include "csrc/cpu/share.h"
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+template <typename C, typename S>
+class ForwardDriver {
+ public:
+  using T = Compute<S>;
+
+  ForwardDriver(const SequenceForwardParams& params, Workspace& workspace)
+      : p_(params), H_(round_up(params.H, kPanel<T>)), plan_(plan_sharing(params, kWeights * H_ * sizeof(T))) {
+    each_stage([&](auto stage) {
+      constexpr int s = stage;
+      panels_[s] = divide_up(p_.H, StageTile<C, s>::template kUnits<T>);
+      zx_begin_[s] = zx_width_;
+      zx_width_ += panels_[s] * StageTile<C, s>::template kColumns<T>;
+    });
+    each_stage([&](auto stage) {
+      constexpr int s = stage;
+      // In place, only the last panel is packed, if it is not full: reading it would pass the end of a row.
+      const int64_t packed = in_place() ? p_.H % StageTile<C, s>::template kUnits<T> != 0 : panels_[s];
+      packed_w_[s] = workspace.take<T>(packed * p_.I * StageTile<C, s>::template kColumns<T>);
+      packed_r_[s] = workspace.take<T>(packed * p_.H * StageTile<C, s>::template kColumns<T>);
+    });
+    bias_ = workspace.take<T>(zx_width_);
+    recurrent_bias_ = workspace.take<T>(zx_width_);
+    scratch_ = workspace.take<int64_t>(p_.T + 2);
+    chunk_rows_ = larger(4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
+    for (int64_t i = 0; i < plan_.blocks; ++i) take_block(workspace, blocks_[i]);
+  }
+
+  void run() {
+    for (int64_t i = 0; i < plan_.blocks; ++i) fill_rows(p_, i, plan_.blocks, scratch_, blocks_[i].rows);
+    with_team(plan_, p_.threads, [&](Team& team, bool per_block) {
+      prepare(team);
+      if (!per_block) return run_block(blocks_[0], team);
+      team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
+        Alone alone;
+        for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
+      });
+    });
+  }
+
+ private:
+  static constexpr int64_t kWeights = C::kInfo.gates;
+  static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
+  static constexpr bool kHasC = C::kInfo.states > 1;
+
+  // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
+  struct Block {
+    Rows rows;
+    T* h[2];     // [rows, H_] each: the state before even and odd steps
+    T* c;        // [rows, H_]
+    T* operand;  // [rows, H_]: left side of the second stage's product
+    T* carry;    // [rows, kCarry, H_]
+    T* x;        // [chunk pairs, I]
+    T* zx;       // [chunk pairs, zx_width_]
+  };
+
+  template <typename F>
+  static void each_stage(F&& f) {
+    f(std::integral_constant<int, 0>());
+    if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
+  }
+
+  // One step reads the kernels where they are: packing them would cost more than it saves.
+  bool in_place() const { return p_.T == 1 && sizeof(S) == sizeof(T); }
+
+  void take_block(Workspace& workspace, Block& block) const {
+    const int64_t count = divide_up(p_.B, plan_.blocks);
+    block.rows = take_rows(workspace, count, p_.T);
+    for (T*& h : block.h) h = workspace.take<T>(count * H_);
+    block.c = workspace.take<T>(kHasC ? count * H_ : 0);
+    block.operand = workspace.take<T>(C::kStages > 1 ? count * H_ : 0);
+    block.carry = workspace.take<T>(count * C::kCarry * H_);
+    const int64_t pairs = smaller(larger(chunk_rows_, count), count * p_.T);
+    block.x = workspace.take<T>(pairs * p_.I);
+    block.zx = workspace.take<T>(pairs * zx_width_);
+  }
+
+  // Packs kernels and biases.
+  void prepare(Team& team) {
+    each_stage([&](auto stage) {
+      constexpr int s = stage;
+      using Tile = StageTile<C, s>;
+      constexpr int64_t kUnits = Tile::template kUnits<T>, kColumns = Tile::template kColumns<T>;
+      team.share(panels_[s], [&](int, int64_t begin, int64_t end) {
+        for (int64_t panel = begin; panel < end; ++panel) {
+          pack_biases<s>(panel);
+          const int64_t slot = packed_slot<s>(panel);
+          if (slot < 0) continue;
+          pack_panel<C, s, S>(p_, 0, p_.I, panel * kUnits, packed_w_[s] + slot * p_.I * kColumns);
+          pack_panel<C, s, S>(p_, p_.I, p_.H, panel * kUnits, packed_r_[s] + slot * p_.H * kColumns);
+        }
+      });
+    });
+  }
+
+  // Where a panel is packed, or -1 if it is read in place.
+  template <int s>
+  int64_t packed_slot(int64_t panel) const {
+    if (!in_place()) return panel;
+    return (panel + 1) * StageTile<C, s>::template kUnits<T> > p_.H ? 0 : -1;
+  }
+
+  template <int s>
+  void pack_biases(int64_t panel) {
+    using Tile = StageTile<C, s>;
+    constexpr int64_t kUnits = Tile::template kUnits<T>;
+    const int64_t unit = panel * kUnits, count = smaller(kUnits, p_.H - unit);
+    for (int gate = 0; gate < Tile::kGates; ++gate) {
+      const GatePlace place = gate_place<C>(Tile::kFirst + gate);
+      const int64_t at = zx_begin_[s] + panel * Tile::template kColumns<T> + gate * kUnits;
+      load_row(static_cast<const S*>(p_.biases[place.kernel]) + place.index * p_.H + unit, bias_ + at, count, kUnits);
+      if constexpr (C::kRecurrentBias) {
+        const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.kernels]) + (Tile::kFirst + gate) * p_.H;
+        load_row(recurrent + unit, recurrent_bias_ + at, count, kUnits);
+      } else {
+        for (int64_t n = 0; n < kUnits; ++n) recurrent_bias_[at + n] = 0;
+      }
+    }
+  }
+
+  void run_block(Block& block, Team& team) {
+    const Rows& rows = block.rows;
+    for (int64_t row = 0; row < rows.count; ++row) {
+      load_row(state(p_.initial_state, 0, rows.batch[row]), block.h[0] + row * H_, p_.H, H_);
+      if (kHasC) load_row(state(p_.initial_state, 1, rows.batch[row]), block.c + row * H_, p_.H, H_);
+    }
+    int64_t end;
+    for (int64_t begin = 0; begin < rows.steps; begin = end) {
+      for (end = begin + 1; end < rows.steps && rows.offset[end + 1] - rows.offset[begin] <= chunk_rows_;) ++end;
+      input_products(block, begin, end, team);
+      for (int64_t step = begin; step < end; ++step) {
+        each_stage([&](auto stage) { run_stage<stage>(block, step, begin, team); });
+      }
+    }
+    for (int64_t row = 0; row < rows.count; ++row) finish_row(block, row);
+    clear_padding<S>(rows, p_.T, p_.H, p_.y_strides, p_.y);
+  }
+
+  const S* state(const void* const* states, int index, int64_t b) const {
+    return static_cast<const S*>(states[index]) + b * p_.H;
+  }
+
+  // Writes a row's final state.
+  void finish_row(const Block& block, int64_t row) const {
+    const int64_t b = block.rows.batch[row], length = block.rows.length[row];
+    store_row(block.h[length & 1] + row * H_, static_cast<S*>(p_.final_state[0]) + b * p_.H, p_.H);
+    if (kHasC) store_row(block.c + row * H_, static_cast<S*>(p_.final_state[1]) + b * p_.H, p_.H);
+  }
+
+  // zx = x . W + bias for the steps [begin, end).
+  void input_products(Block& block, int64_t begin, int64_t end, Team& team) {
+    const Rows& rows = block.rows;
+    team.share(end - begin, [&](int, int64_t first, int64_t last) {
+      for (int64_t step = begin + first; step < begin + last; ++step) {
+        T* to = block.x + (rows.offset[step] - rows.offset[begin]) * p_.I;
+        for (int64_t row = 0; row < rows.active[step]; ++row, to += p_.I) {
+          const int64_t at = rows.time(step, row) * p_.x_strides.time + rows.batch[row] * p_.x_strides.batch;
+          load_row(static_cast<const S*>(p_.x) + at, to, p_.I, p_.I);
+        }
+      }
+    });
+    const int64_t pairs = rows.offset[end] - rows.offset[begin];
+    each_stage([&](auto stage) {
+      constexpr int s = stage;
+      team.share(panels_[s], [&](int, int64_t first, int64_t last) {
+        for (int64_t panel = first; panel < last; ++panel) {
+          with_right<s>(panel, 0, p_.I, packed_w_[s], [&](const auto& right) {
+            const int64_t at = zx_begin_[s] + panel * StageTile<C, s>::template kColumns<T>;
+            for (int64_t row = 0; row < pairs; row += kBlockRows) {
+              tile_block(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1}, right,
+                         bias_ + at, 0, block.zx + row * zx_width_ + at, zx_width_);
+            }
+          });
+        }
+      });
+    });
+  }
+
+  // Calls f with the kernel rows [row, row + K) of a panel, packed or where the caller has them.
+  template <int s, typename F>
+  void with_right(int64_t panel, int64_t row, int64_t K, const T* packed, F&& f) const {
+    using Tile = StageTile<C, s>;
+    const int64_t slot = packed_slot<s>(panel);
+    if constexpr (sizeof(S) == sizeof(T)) {
+      if (slot < 0) {
+        InPlace<T, Tile::V> right;
+        for (int v = 0; v < Tile::V; ++v) {
+          const Gate<S> gate = gate_columns<C, S>(p_, Tile::kFirst + v / Tile::kUnitVectors, row);
+          right.column[v] = gate.data + panel * Tile::template kUnits<T> + v % Tile::kUnitVectors * kLanes<T>;
+          right.stride[v] = gate.stride;
+        }
+        return f(right);
+      }
+    }
+    f(Packed<T, Tile::V>{packed + slot * K * Tile::template kColumns<T>});
+  }
+
+  template <int s>
+  void run_stage(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
+    const int64_t active = block.rows.active[step];
+    const T* left = s == 0 ? block.h[step & 1] : block.operand;
+    team.share(panels_[s], [&](int, int64_t first, int64_t last) {
+      using Tile = StageTile<C, s>;
+      constexpr int64_t kColumns = Tile::template kColumns<T>;
+      T zh[kBlockRows * kColumns];
+      for (int64_t panel = first; panel < last; ++panel) {
+        with_right<s>(panel, p_.I, p_.H, packed_r_[s], [&](const auto& right) {
+          const int64_t at = zx_begin_[s] + panel * kColumns;
+          const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
+          for (int64_t row = 0; row < active; row += kBlockRows) {
+            const int64_t count = smaller(kBlockRows, active - row);
+            tile_block(count, p_.H, Left<T>{left + row * H_, H_, 1}, right, recurrent_bias_ + at, 0, zh, kColumns);
+            for (int64_t m = 0; m < count; ++m) {
+              apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
+            }
+          }
+        });
+      }
+    });
+  }
+
+  // The pointwise part of a stage for one row and the units of one panel.
+  template <int s>
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
+    using Tile = StageTile<C, s>;
+    constexpr int kUnits = Tile::template kUnits<T>;
+    constexpr bool kLast = s == C::kStages - 1;
+    constexpr int kSaved = C::kInfo.saved;
+    const int64_t unit = panel * kUnits;
+    const T* h_prev = block.h[step & 1] + row * H_ + unit;
+    T* h = block.h[(step + 1) & 1] + row * H_ + unit;
+    T* c = block.c + row * H_ + unit;
+    T* operand = block.operand + row * H_ + unit;
+    T* carry = block.carry + row * C::kCarry * H_ + unit;
+    const T forget_bias = static_cast<T>(p_.forget_bias);
+    T saved[kSaved + 1][kUnits];
+#pragma GCC ivdep
+    for (int n = 0; n < kUnits; ++n) {
+      Forward<T> u;
+      for (int gate = 0; gate < Tile::kGates; ++gate) {
+        u.zx[Tile::kFirst + gate] = zx[gate * kUnits + n];
+        u.zh[Tile::kFirst + gate] = zh[gate * kUnits + n];
+      }
+      u.forget_bias = forget_bias;
+      u.h_prev = h_prev[n];
+      if constexpr (kHasC) u.c_prev = c[n];
+      if constexpr (s > 0) {
+        for (int k = 0; k < C::kCarry; ++k) u.carry[k] = carry[k * H_ + n];
+      }
+      C::template forward<s>(u);
+      if constexpr (kLast) {
+        h[n] = u.h;
+        if constexpr (kHasC) c[n] = u.c;
+        for (int k = 0; k < kSaved; ++k) saved[k][n] = u.saved[k];
+      } else {
+        operand[n] = u.operand;
+        for (int k = 0; k < C::kCarry; ++k) carry[k * H_ + n] = u.carry[k];
+      }
+    }
+    if constexpr (kLast) {
+      const int64_t count = smaller(kUnits, p_.H - unit);
+      const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+      store_row(h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
+      if (p_.saved == nullptr) return;
+      S* to = static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
+      for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count);
+    }
+  }
+
+  const SequenceForwardParams& p_;
+  const int64_t H_;  // H with padding to whole panels; the padding holds finite numbers that nothing reads
+  const Sharing plan_;
+  int64_t panels_[C::kStages], zx_begin_[C::kStages], zx_width_ = 0;  // zx holds each stage's panels in turn
+  T* packed_w_[C::kStages];                                           // [panels, I, columns]
+  T* packed_r_[C::kStages];                                           // [panels, H, columns]
+  T* bias_;                                                           // [zx_width_]
+  T* recurrent_bias_;                                                 // [zx_width_]
+  int64_t* scratch_;                                                  // [T + 2]
+  int64_t chunk_rows_;  // (step, row) pairs of a chunk; a chunk has one step at least
+  Block blocks_[kMaxBlocks];
+};
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -1,0 +1,89 @@
+// The caller's kernels, gate by gate, and their packed forms: panels as wide as a register tile, so that one tile ends
+// with the complete preactivations of its units.
+#pragma once
+
+#include "csrc/cpu/storage.h"
+#include "csrc/cpu/tile.h"
+#include "csrc/sequence.h"
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+// One gate's columns in the kernel that holds it: element (row, unit) stands at data[row * stride + unit].
+template <typename S>
+struct Gate {
+  const S* data;
+  int64_t stride;
+};
+
+// Where a gate stands: in which kernel, and as which of its gates.
+struct GatePlace {
+  int kernel, index;
+};
+
+template <typename C>
+constexpr GatePlace gate_place(int gate) {
+  int kernel = 0;
+  while (gate >= C::kInfo.kernel_gates[kernel]) gate -= C::kInfo.kernel_gates[kernel++];
+  return {kernel, gate};
+}
+
+// Gate `gate` from kernel row `row` on: row 0 begins the rows of x, row I those of h.
+template <typename C, typename S>
+Gate<S> gate_columns(const SequenceParams& params, int gate, int64_t row) {
+  const GatePlace place = gate_place<C>(gate);
+  const int64_t stride = C::kInfo.kernel_gates[place.kernel] * params.H;
+  return {static_cast<const S*>(params.kernels[place.kernel]) + row * stride + place.index * params.H, stride};
+}
+
+// How the gates of one stage fill a register tile: V vectors, those of the first gate's units first.
+template <typename C, int kStage>
+struct StageTile {
+  static constexpr int kFirst = C::kStage[kStage].first;
+  static constexpr int kGates = C::kStage[kStage].count;
+  static constexpr int kUnitVectors = kTileVectors / kGates;  // of each gate
+  static constexpr int V = kGates * kUnitVectors;
+  template <typename T>
+  static constexpr int kUnits = kUnitVectors * kLanes<T>;  // of a panel
+  template <typename T>
+  static constexpr int kColumns = V * kLanes<T>;  // of a panel
+};
+
+// packed [rows, gates * units] = kernel rows [row, row + rows) of units [unit, unit + units) of the stage's gates;
+// zeros past H.
+template <typename C, int kStage, typename S>
+void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t unit, Compute<S>* packed) {
+  using Tile = StageTile<C, kStage>;
+  constexpr int kUnits = Tile::template kUnits<Compute<S>>;
+  const int64_t count = smaller(kUnits, params.H - unit);
+  for (int gate = 0; gate < Tile::kGates; ++gate) {
+    const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row);
+    for (int64_t k = 0; k < rows; ++k) {
+      load_row(from.data + k * from.stride + unit, packed + (k * Tile::kGates + gate) * kUnits, count, kUnits);
+    }
+  }
+}
+
+// packed [units, kPanel] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z.
+// Zeros past H units and past `columns` columns.
+template <typename C, typename S>
+void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
+                     Compute<S>* packed) {
+  using T = Compute<S>;
+  constexpr int64_t kBlock = kPanel<T> < 16 ? kPanel<T> : 16;
+  const Gate<S> from = gate_columns<C, S>(params, gate, row);
+  T block[kBlock][kBlock];
+  for (int64_t n = 0; n < kPanel<T>; n += kBlock) {
+    for (int64_t unit = 0; unit < units; unit += kBlock) {
+      for (int64_t i = 0; i < kBlock; ++i) {
+        const int64_t count = n + i < columns ? larger(0, smaller(kBlock, params.H - unit)) : 0;
+        load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, block[i], count, kBlock);
+      }
+      for (int64_t j = 0; j < kBlock; ++j) {
+        T* to = packed + (unit + j) * kPanel<T> + n;
+        for (int64_t i = 0; i < kBlock; ++i) to[i] = block[i][j];
+      }
+    }
+  }
+}
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -1,0 +1,27 @@
+// The CPU drivers as the dispatcher sees them: one table of functions for each instruction set.
+#pragma once
+
+#include "csrc/sequence.h"
+
+namespace fused_rnn {
+
+struct CpuTarget {
+  size_t (*forward_workspace_bytes)(const SequenceForwardParams&);
+  size_t (*backward_workspace_bytes)(const SequenceBackwardParams&);
+  void (*forward)(const SequenceForwardParams&);
+  void (*backward)(const SequenceBackwardParams&);
+};
+
+struct NamedCpuTarget {
+  const char* name;
+  const CpuTarget* drivers;
+};
+
+// The best target that this machine runs, or the one that FUSED_RNN_CPU_TARGET names (read once); drivers is null if
+// that is none of those compiled and supported.
+const NamedCpuTarget& cpu_target();
+
+// The names of all compiled targets, separated by spaces.
+const char* cpu_target_names();
+
+}  // namespace fused_rnn

@@ -1,0 +1,53 @@
+// See target.h.
+#include <cstdlib>
+#include <cstring>
+
+#include "csrc/cpu/target.h"
+
+namespace fused_rnn {
+
+namespace baseline {
+extern const CpuTarget kTarget;
+}
+#if defined(FUSED_RNN_X86_TARGETS)
+namespace avx2 {
+extern const CpuTarget kTarget;
+}
+namespace avx512 {
+extern const CpuTarget kTarget;
+}
+#endif
+
+namespace {
+
+NamedCpuTarget choose() {
+  const char* wanted = std::getenv("FUSED_RNN_CPU_TARGET");
+  const auto takes = [&](const char* name) { return wanted == nullptr || std::strcmp(wanted, name) == 0; };
+#if defined(FUSED_RNN_X86_TARGETS)
+  __builtin_cpu_init();
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  if (has_avx512 && takes("avx512")) return {"avx512", &avx512::kTarget};
+  if (has_avx2 && takes("avx2")) return {"avx2", &avx2::kTarget};
+#endif
+  if (takes("baseline")) return {"baseline", &baseline::kTarget};
+  return {"none", nullptr};
+}
+
+}  // namespace
+
+const NamedCpuTarget& cpu_target() {
+  static const NamedCpuTarget target = choose();
+  return target;
+}
+
+const char* cpu_target_names() {
+#if defined(FUSED_RNN_X86_TARGETS)
+  return "baseline avx2 avx512";
+#else
+  return "baseline";
+#endif
+}
+
+}  // namespace fused_rnn

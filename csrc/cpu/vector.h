@@ -1,0 +1,68 @@
+// What differs between instruction sets: the vector width and the register tile. Everything in csrc/cpu that depends on
+// it is compiled once per target, in the namespace FUSED_RNN_TARGET, so that the linker can never merge an inline
+// function of one target with that of another.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "csrc/cells/cell.h"
+
+#if defined(__AVX512F__)
+#define FUSED_RNN_VECTOR_BYTES 64
+#define FUSED_RNN_TILE_ROWS 6  // 6 x 4 accumulators and 4 operands of 32 registers
+#elif defined(__AVX2__)
+#define FUSED_RNN_VECTOR_BYTES 32
+#define FUSED_RNN_TILE_ROWS 3  // 3 x 4 accumulators of 16 registers
+#elif defined(__aarch64__)
+#define FUSED_RNN_VECTOR_BYTES 16
+#define FUSED_RNN_TILE_ROWS 6
+#else
+#define FUSED_RNN_VECTOR_BYTES 16
+#define FUSED_RNN_TILE_ROWS 3
+#endif
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+constexpr int kTileRows = FUSED_RNN_TILE_ROWS;
+constexpr int kTileVectors = 4;
+
+template <typename T>
+constexpr int kLanes = FUSED_RNN_VECTOR_BYTES / sizeof(T);
+
+// The columns of a full register tile, and so of a panel of a packed matrix.
+template <typename T>
+constexpr int kPanel = kTileVectors * kLanes<T>;
+
+template <typename T>
+struct VectorOf {
+  typedef T Register __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES)));
+  typedef T Memory __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+template <typename T>
+using Vector = typename VectorOf<T>::Register;
+
+template <typename T>
+FUSED_RNN_FN Vector<T> load(const T* from) {
+  return *reinterpret_cast<const typename VectorOf<T>::Memory*>(from);
+}
+
+template <typename T>
+FUSED_RNN_FN void store(T* to, Vector<T> value) {
+  *reinterpret_cast<typename VectorOf<T>::Memory*>(to) = value;
+}
+
+FUSED_RNN_FN int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+FUSED_RNN_FN int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+FUSED_RNN_FN int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+FUSED_RNN_FN int64_t round_up(int64_t a, int64_t b) {
+  return divide_up(a, b) * b;
+}
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -1,0 +1,98 @@
+// The one table from a call to a driver: device here, cell in cells/cells.h, instruction set in cpu/target.h.
+#include "csrc/cells/cells.h"
+#include "csrc/cpu/target.h"
+#include "csrc/sequence.h"
+
+#if defined(FUSED_RNN_CUDA)
+#include "csrc/cuda/stepwise.h"
+#endif
+
+namespace fused_rnn {
+namespace {
+
+#if defined(FUSED_RNN_CUDA)
+namespace gpu = cuda;
+#else
+// A build without CUDA: nothing to allocate, and one sentence for whoever calls all the same.
+namespace gpu {
+const char kMissing[] = "this build of fused_rnn has no CUDA kernels: reinstall it where nvcc is on the PATH";
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams&) {
+  return 0;
+}
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams&) {
+  return 0;
+}
+Status sequence_forward(const SequenceForwardParams&) {
+  return {kMissing};
+}
+Status sequence_backward(const SequenceBackwardParams&) {
+  return {kMissing};
+}
+std::string cuda_version() {
+  return {};
+}
+std::string cuda_targets() {
+  return {};
+}
+}  // namespace gpu
+#endif
+
+template <typename Params>
+Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params& params) {
+  const CpuTarget* drivers = cpu_target().drivers;
+  if (drivers == nullptr) {
+    return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
+                        "does not have; compiled are: ") +
+            cpu_target_names()};
+  }
+  (drivers->*driver)(params);
+  return {};
+}
+
+template <typename Params>
+size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params&), const Params& params) {
+  const CpuTarget* drivers = cpu_target().drivers;
+  return drivers == nullptr ? 0 : (drivers->*measure)(params);
+}
+
+}  // namespace
+
+const CellInfo& cell_info(Cell cell) {
+  return *with_cell(cell, [](auto cell) { return &decltype(cell)::kInfo; });
+}
+
+size_t dtype_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64: return 8;
+    case DType::kFloat32: return 4;
+    case DType::kFloat16:
+    case DType::kBFloat16: break;
+  }
+  return 2;
+}
+
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params) {
+  if (params.device == Device::kCuda) return gpu::sequence_forward_workspace_bytes(params);
+  return measure_on_cpu(&CpuTarget::forward_workspace_bytes, params);
+}
+
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params) {
+  if (params.device == Device::kCuda) return gpu::sequence_backward_workspace_bytes(params);
+  return measure_on_cpu(&CpuTarget::backward_workspace_bytes, params);
+}
+
+Status sequence_forward(const SequenceForwardParams& params) {
+  if (params.device == Device::kCuda) return gpu::sequence_forward(params);
+  return run_on_cpu(&CpuTarget::forward, params);
+}
+
+Status sequence_backward(const SequenceBackwardParams& params) {
+  if (params.device == Device::kCuda) return gpu::sequence_backward(params);
+  return run_on_cpu(&CpuTarget::backward, params);
+}
+
+BuildInfo build_info() {
+  return {cpu_target_names(), cpu_target().name, gpu::cuda_version(), gpu::cuda_targets()};
+}
+
+}  // namespace fused_rnn

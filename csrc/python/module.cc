@@ -1,0 +1,239 @@
+// fused_rnn_core: the core on NumPy arrays, without TensorFlow. For tests and measurements.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <thread>
+
+#include "csrc/check.h"
+#include "csrc/python/device_memory.h"
+#include "csrc/sequence.h"
+
+namespace py = pybind11;
+
+namespace fused_rnn {
+namespace {
+
+void raise_if(const Status& status) {
+  if (!status.ok()) throw py::value_error(status.message);
+}
+
+Cell cell_named(const std::string& name) {
+  for (Cell cell : {Cell::kRnn, Cell::kLstm, Cell::kGru, Cell::kGruResetAfter}) {
+    if (name == cell_info(cell).name) return cell;
+  }
+  throw py::value_error("cell must be rnn, lstm, gru or gru_reset_after, got " + name);
+}
+
+DType dtype_of(const py::array& array) {
+  const std::string name = py::str(array.dtype().attr("name"));
+  if (name == "float32") return DType::kFloat32;
+  if (name == "float64") return DType::kFloat64;
+  if (name == "float16") return DType::kFloat16;
+  if (name == "bfloat16") return DType::kBFloat16;
+  throw py::value_error("inputs must be float32, float64, float16 or bfloat16, got " + name);
+}
+
+Shape shape_of(const py::array& array) {
+  return Shape(array.shape(), array.shape() + array.ndim());
+}
+
+std::vector<Shape> shapes_of(const std::vector<py::array>& arrays) {
+  std::vector<Shape> shapes;
+  for (const py::array& array : arrays) shapes.push_back(shape_of(array));
+  return shapes;
+}
+
+// Threads made for one call: simple, and late or early as the machine likes, which is what tests want.
+class ThreadsOfCall {
+ public:
+  explicit ThreadsOfCall(int count) {
+    threads_.count = count;
+    threads_.schedule = [this](std::function<void()> work) { started_.emplace_back(std::move(work)); };
+  }
+  ~ThreadsOfCall() {
+    for (std::thread& thread : started_) thread.join();
+  }
+  const Threads& threads() const { return threads_; }
+
+ private:
+  Threads threads_;
+  std::vector<std::thread> started_;
+};
+
+// What both directions take, checked, and on its way to a SequenceParams.
+class Call {
+ public:
+  Call(const std::string& cell, const py::array& x, const std::vector<py::array>& kernels,
+       const std::vector<py::array>& biases, const std::vector<py::array>& initial_state,
+       const std::optional<std::vector<int64_t>>& lengths, bool time_major, const std::string& device, int threads)
+      : x_(x), memory_(device), threads_(threads), lengths_(lengths) {
+    if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
+    params_.cell = cell_named(cell);
+    params_.device = memory_.device();
+    params_.dtype = dtype_of(x);
+    shapes_.time_major = time_major;
+    shapes_.inputs = shape_of(x);
+    shapes_.kernels = shapes_of(kernels);
+    shapes_.biases = shapes_of(biases);
+    shapes_.initial_state = shapes_of(initial_state);
+    raise_if(check_shapes(shapes_, &params_));
+    if (lengths_) {
+      raise_if(check_lengths({static_cast<int64_t>(lengths_->size())}, lengths_->data(), params_));
+      params_.lengths = lengths_->data();
+    }
+    params_.x = in("inputs", x);
+    const CellInfo& info = cell_info(params_.cell);
+    for (int k = 0; k < info.kernels; ++k) params_.kernels[k] = in(info.kernel_names[k], kernels[k]);
+    for (int k = 0; k < info.biases; ++k) params_.biases[k] = in(info.bias_names[k], biases[k]);
+    for (int k = 0; k < info.states; ++k) params_.initial_state[k] = in("initial_state", initial_state[k]);
+    params_.threads = threads_.threads();
+    params_.stream = memory_.stream();
+    params_.product = memory_.product();
+  }
+
+  const SequenceParams& params() const { return params_; }
+  const SequenceShapes& shapes() const { return shapes_; }
+  DeviceMemory& memory() { return memory_; }
+
+  // The device's copy of an argument, made contiguous; it must have the dtype of the inputs.
+  const void* in(const std::string& name, const py::array& array) {
+    if (!array.dtype().is(x_.dtype()) && !array.dtype().equal(x_.dtype())) {
+      throw py::value_error(name + " must be " + std::string(py::str(x_.dtype())) + " as inputs are, got " +
+                            std::string(py::str(array.dtype())));
+    }
+    return memory_.in(array);
+  }
+  const void* in(const std::string& name, const py::array& array, const std::string& words, const Shape& expected) {
+    raise_if(check_shape(name, shape_of(array), words, expected));
+    return in(name, array);
+  }
+
+  py::array make(const Shape& shape) const { return py::array(x_.dtype(), shape); }
+
+  void* workspace(size_t bytes) { return memory_.workspace(bytes); }
+
+ private:
+  const py::array x_;
+  DeviceMemory memory_;
+  ThreadsOfCall threads_;
+  const std::optional<std::vector<int64_t>> lengths_;
+  SequenceShapes shapes_;
+  SequenceParams params_;
+};
+
+using Arrays = std::vector<py::array>;
+using Lengths = std::optional<std::vector<int64_t>>;
+
+py::tuple forward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
+                  const Arrays& initial_state, const Lengths& lengths, double forget_bias, bool reverse,
+                  bool time_major, bool keep, const std::string& device, int threads) {
+  Call call(cell, x, kernels, biases, initial_state, lengths, time_major, device, threads);
+  SequenceForwardParams params;
+  static_cast<SequenceParams&>(params) = call.params();
+  params.forget_bias = forget_bias;
+  params.reverse = reverse;
+  const CellInfo& info = cell_info(params.cell);
+  py::array y = call.make(output_shape(call.shapes(), params));
+  py::object saved = py::none();
+  params.y = call.memory().out(y);
+  params.y_strides = sequence_strides(call.shapes(), params, params.H);
+  py::list final_state;
+  for (int k = 0; k < info.states; ++k) {
+    py::array state = call.make({params.B, params.H});
+    params.final_state[k] = call.memory().out(state);
+    final_state.append(state);
+  }
+  if (keep) {
+    py::array kept = call.make({params.T, params.B, info.saved, params.H});
+    params.saved = call.memory().out(kept);
+    saved = kept;
+  }
+  params.workspace = call.workspace(sequence_forward_workspace_bytes(params));
+  raise_if(sequence_forward(params));
+  call.memory().finish();
+  return py::make_tuple(y, final_state, saved);
+}
+
+py::tuple backward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
+                   const Arrays& initial_state, const Lengths& lengths, const py::array& y, const py::array& saved,
+                   const py::array& d_y, const Arrays& d_final_state, double forget_bias, bool reverse, bool time_major,
+                   const std::string& device, int threads) {
+  Call call(cell, x, kernels, biases, initial_state, lengths, time_major, device, threads);
+  SequenceBackwardParams params;
+  static_cast<SequenceParams&>(params) = call.params();
+  params.forget_bias = forget_bias;
+  params.reverse = reverse;
+  const CellInfo& info = cell_info(params.cell);
+  const Shape out = output_shape(call.shapes(), params);
+  const char* words = time_major ? "[T, B, H]" : "[B, T, H]";
+  params.y = call.in("y", y, words, out);
+  params.d_y = call.in("d_y", d_y, words, out);
+  params.y_strides = sequence_strides(call.shapes(), params, params.H);
+  params.saved = call.in("saved", saved, "[T, B, saved, H]", {params.T, params.B, info.saved, params.H});
+  if (d_final_state.size() != static_cast<size_t>(info.states)) {
+    throw py::value_error("d_final_state must hold " + std::to_string(info.states) + " arrays");
+  }
+  for (int k = 0; k < info.states; ++k) {
+    params.d_final_state[k] = call.in("d_final_state", d_final_state[k], "[B, H]", {params.B, params.H});
+  }
+  py::array d_x = call.make(shape_of(x));
+  params.d_x = call.memory().out(d_x);
+  const auto make_all = [&](const Arrays& like, void** to) {
+    py::list made;
+    for (size_t k = 0; k < like.size(); ++k) {
+      py::array array = call.make(shape_of(like[k]));
+      to[k] = call.memory().out(array);
+      made.append(array);
+    }
+    return made;
+  };
+  py::list d_kernels = make_all(kernels, params.d_kernels), d_biases = make_all(biases, params.d_biases);
+  py::list d_initial_state = make_all(initial_state, params.d_initial_state);
+  params.workspace = call.workspace(sequence_backward_workspace_bytes(params));
+  raise_if(sequence_backward(params));
+  call.memory().finish();
+  return py::make_tuple(d_x, d_kernels, d_biases, d_initial_state);
+}
+
+py::dict describe_cell(const std::string& name) {
+  const CellInfo& info = cell_info(cell_named(name));
+  py::dict out;
+  out["gates"] = info.gates;
+  out["states"] = info.states;
+  out["kernel_gates"] = std::vector<int>(info.kernel_gates, info.kernel_gates + info.kernels);
+  out["bias_gates"] = std::vector<int>(info.bias_gates, info.bias_gates + info.biases);
+  out["saved"] = info.saved;
+  return out;
+}
+
+py::dict describe_build() {
+  const BuildInfo info = build_info();
+  py::dict out;
+  out["cpu_targets"] = info.cpu_targets;
+  out["cpu_target"] = info.cpu_target;
+  out["cuda_version"] = info.cuda_version;
+  out["cuda_targets"] = info.cuda_targets;
+  return out;
+}
+
+}  // namespace
+}  // namespace fused_rnn
+
+PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
+  using namespace fused_rnn;
+  m.doc() = "The kernels of fused_rnn on NumPy arrays, without TensorFlow.";
+  m.def("sequence_forward", &forward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
+        py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("forget_bias") = 0.0,
+        py::arg("reverse") = false, py::arg("time_major") = false, py::arg("keep") = true, py::arg("device") = "cpu",
+        py::arg("threads") = 1, "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
+  m.def("sequence_backward", &backward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
+        py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
+        py::arg("d_final_state"), py::kw_only(), py::arg("forget_bias") = 0.0, py::arg("reverse") = false,
+        py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
+        "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state).");
+  m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
+  m.def("build_info", &describe_build, "What this build holds.");
+}

@@ -1,0 +1,270 @@
+// The ops' kernels: each checks, allocates, fills Params and calls the core.
+#include <type_traits>
+
+#include "csrc/check.h"
+#include "csrc/sequence.h"
+#include "csrc/tf/shapes.h"
+#include "tensorflow/core/framework/device.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/lib/core/threadpool.h"
+
+#if defined(FUSED_RNN_CUDA)
+#include "csrc/tf/blas.h"
+#endif
+
+namespace fused_rnn::tf {
+namespace {
+
+using ::tensorflow::OpInputList;
+using ::tensorflow::OpKernel;
+using ::tensorflow::OpKernelConstruction;
+using ::tensorflow::OpKernelContext;
+using ::tensorflow::OpOutputList;
+using ::tensorflow::Tensor;
+using ::tensorflow::TensorShape;
+
+absl::Status invalid(const Status& status) {
+  return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message);
+}
+
+Shape shape_of(const Tensor& tensor) {
+  Shape shape;
+  for (int i = 0; i < tensor.dims(); ++i) shape.push_back(tensor.dim_size(i));
+  return shape;
+}
+
+std::vector<Shape> shapes_of(const OpInputList& list) {
+  std::vector<Shape> shapes;
+  for (const Tensor& tensor : list) shapes.push_back(shape_of(tensor));
+  return shapes;
+}
+
+const void* data(const Tensor& tensor) {
+  return tensor.data();
+}
+void* data(Tensor* tensor) {
+  return tensor->data();
+}
+
+// What all four ops share: attributes, inputs, device.
+template <bool kStep>
+class CellOp : public OpKernel {
+ public:
+  explicit CellOp(OpKernelConstruction* c) : OpKernel(c) {
+    std::string cell;
+    Tensor forget_bias;
+    OP_REQUIRES_OK(c, c->GetAttr("cell", &cell));
+    OP_REQUIRES_OK(c, c->GetAttr("forget_bias", &forget_bias));
+    OP_REQUIRES(c, forget_bias.dtype() == tensorflow::DT_DOUBLE && forget_bias.dims() == 0,
+                absl::InvalidArgumentError("forget_bias must be a float64 scalar"));
+    OP_REQUIRES_OK(c, c->GetAttr("T", &dtype_));
+    cell_ = cell_named(cell);
+    forget_bias_ = forget_bias.scalar<double>()();
+    on_gpu_ = c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_GPU);
+    if (!kStep) {
+      OP_REQUIRES_OK(c, c->GetAttr("time_major", &time_major_));
+      OP_REQUIRES_OK(c, c->GetAttr("reverse", &reverse_));
+    }
+  }
+
+ protected:
+  // Checks the inputs that forward and backward ops share, and puts them into params.
+  absl::Status read(OpKernelContext* c, SequenceShapes* shapes, SequenceParams* params) const {
+    const Tensor* inputs;
+    OpInputList kernels, biases, initial_state;
+    TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
+    TF_RETURN_IF_ERROR(c->input_list("kernels", &kernels));
+    TF_RETURN_IF_ERROR(c->input_list("biases", &biases));
+    TF_RETURN_IF_ERROR(c->input_list("initial_state", &initial_state));
+    params->cell = cell_;
+    params->dtype = dtype_of(dtype_);
+    params->forget_bias = forget_bias_;
+    params->reverse = reverse_;
+    shapes->step = kStep;
+    shapes->time_major = time_major_;
+    shapes->inputs = shape_of(*inputs);
+    shapes->kernels = shapes_of(kernels);
+    shapes->biases = shapes_of(biases);
+    shapes->initial_state = shapes_of(initial_state);
+    TF_RETURN_IF_ERROR(invalid(check_shapes(*shapes, params)));
+    TF_RETURN_IF_ERROR(read_lengths(c, params));
+    params->x = data(*inputs);
+    for (int k = 0; k < kernels.size(); ++k) params->kernels[k] = data(kernels[k]);
+    for (int k = 0; k < biases.size(); ++k) params->biases[k] = data(biases[k]);
+    for (int k = 0; k < initial_state.size(); ++k) params->initial_state[k] = data(initial_state[k]);
+    return absl::OkStatus();
+  }
+
+  // Sets where the work is done.
+  void use_device(OpKernelContext* c, SequenceParams* params) const {
+#if defined(FUSED_RNN_CUDA)
+    if (on_gpu_) {
+      params->device = Device::kCuda;
+      params->stream = cuda_stream(c);
+      params->allow_tf32 = allow_tf32();
+      params->product = [c](const Product& product) { return blas_product(c, product); };
+      return;
+    }
+#endif
+    const auto* workers = c->device()->tensorflow_cpu_worker_threads();
+    params->threads.count = workers->num_threads;
+    params->threads.schedule = [pool = workers->workers](std::function<void()> work) {
+      pool->Schedule(std::move(work));
+    };
+  }
+
+  template <typename Params>
+  absl::Status run(OpKernelContext* c, size_t (*measure)(const Params&), Status (*run)(const Params&),
+                   Params* params) const {
+    Tensor workspace;
+    const int64_t bytes = static_cast<int64_t>(measure(*params));
+    TF_RETURN_IF_ERROR(c->allocate_temp(tensorflow::DT_UINT8, TensorShape({bytes}), &workspace));
+    params->workspace = data(&workspace);
+    const Status status = run(*params);
+    return status.ok() ? absl::OkStatus() : absl::InternalError(status.message);
+  }
+
+  static absl::Status check_states(const char* name, const OpInputList& states, const SequenceParams& params) {
+    for (const Tensor& state : states) {
+      TF_RETURN_IF_ERROR(invalid(check_shape(name, shape_of(state), "[B, H]", {params.B, params.H})));
+    }
+    return absl::OkStatus();
+  }
+
+  static int64_t saved_bytes(const SequenceParams& params) {
+    return params.T * params.B * cell_info(params.cell).saved * params.H *
+           static_cast<int64_t>(dtype_bytes(params.dtype));
+  }
+
+ private:
+  static absl::Status read_lengths(OpKernelContext* c, SequenceParams* params) {
+    if constexpr (!kStep) {
+      OpInputList lengths;
+      TF_RETURN_IF_ERROR(c->input_list("sequence_length", &lengths));
+      if (lengths.size() == 0) return absl::OkStatus();
+      if (lengths.size() > 1) return absl::InvalidArgumentError("sequence_length must hold at most one tensor");
+      params->lengths = lengths[0].flat<int64_t>().data();
+      return invalid(check_lengths(shape_of(lengths[0]), params->lengths, *params));
+    }
+    return absl::OkStatus();
+  }
+
+  tensorflow::DataType dtype_;
+  Cell cell_;
+  double forget_bias_;
+  bool on_gpu_, time_major_ = false, reverse_ = false;
+};
+
+template <bool kStep>
+class ForwardOp : public CellOp<kStep> {
+ public:
+  explicit ForwardOp(OpKernelConstruction* c) : CellOp<kStep>(c) { OP_REQUIRES_OK(c, c->GetAttr("keep", &keep_)); }
+
+  void Compute(OpKernelContext* c) override {
+    SequenceShapes shapes;
+    SequenceForwardParams params;
+    OP_REQUIRES_OK(c, this->read(c, &shapes, &params));
+    OpOutputList final_state;
+    OP_REQUIRES_OK(c, c->output_list("final_state", &final_state));
+    for (int k = 0; k < final_state.size(); ++k) {
+      Tensor* state;
+      OP_REQUIRES_OK(c, final_state.allocate(k, TensorShape({params.B, params.H}), &state));
+      params.final_state[k] = data(state);
+    }
+    params.y = params.final_state[0];  // of a step
+    if (!kStep) {
+      Tensor* outputs;
+      OP_REQUIRES_OK(c, c->allocate_output("outputs", TensorShape(output_shape(shapes, params)), &outputs));
+      params.y = data(outputs);
+    }
+    params.y_strides = sequence_strides(shapes, params, params.H);
+    const int saved_index = c->num_outputs() - 1;
+    const bool keep = keep_ && c->output_required(saved_index);
+    Tensor* saved;
+    OP_REQUIRES_OK(c, c->allocate_output(saved_index, TensorShape({keep ? this->saved_bytes(params) : 0}), &saved));
+    params.saved = keep ? data(saved) : nullptr;
+    this->use_device(c, &params);
+    OP_REQUIRES_OK(c, this->run(c, sequence_forward_workspace_bytes, sequence_forward, &params));
+  }
+
+ private:
+  bool keep_;
+};
+
+template <bool kStep>
+class BackwardOp : public CellOp<kStep> {
+ public:
+  using CellOp<kStep>::CellOp;
+
+  void Compute(OpKernelContext* c) override {
+    SequenceShapes shapes;
+    SequenceBackwardParams params;
+    OP_REQUIRES_OK(c, this->read(c, &shapes, &params));
+    OP_REQUIRES_OK(c, read_forward_results(c, shapes, &params));
+    Tensor* d_inputs;
+    OP_REQUIRES_OK(c, c->allocate_output("d_inputs", TensorShape(shapes.inputs), &d_inputs));
+    params.d_x = data(d_inputs);
+    OP_REQUIRES_OK(c, allocate(c, "d_kernels", shapes.kernels, params.d_kernels));
+    OP_REQUIRES_OK(c, allocate(c, "d_biases", shapes.biases, params.d_biases));
+    OP_REQUIRES_OK(c, allocate(c, "d_initial_state", shapes.initial_state, params.d_initial_state));
+    this->use_device(c, &params);
+    OP_REQUIRES_OK(c, this->run(c, sequence_backward_workspace_bytes, sequence_backward, &params));
+  }
+
+ private:
+  // What the forward op wrote, and the gradients of it.
+  absl::Status read_forward_results(OpKernelContext* c, const SequenceShapes& shapes,
+                                    SequenceBackwardParams* params) const {
+    const Tensor *saved, *outputs, *d_outputs;
+    OpInputList d_final_state;
+    TF_RETURN_IF_ERROR(c->input("saved", &saved));
+    TF_RETURN_IF_ERROR(invalid(check_shape("saved", shape_of(*saved), "what the forward op kept for a gradient",
+                                           {this->saved_bytes(*params)})));
+    params->saved = data(*saved);
+    TF_RETURN_IF_ERROR(c->input_list("d_final_state", &d_final_state));
+    TF_RETURN_IF_ERROR(this->check_states("d_final_state", d_final_state, *params));
+    for (int k = 0; k < d_final_state.size(); ++k) params->d_final_state[k] = data(d_final_state[k]);
+    params->y_strides = sequence_strides(shapes, *params, params->H);
+    if constexpr (kStep) {
+      OpInputList final_state;
+      TF_RETURN_IF_ERROR(c->input_list("final_state", &final_state));
+      TF_RETURN_IF_ERROR(this->check_states("final_state", final_state, *params));
+      params->y = data(final_state[0]);
+    } else {
+      const Shape expected = output_shape(shapes, *params);
+      TF_RETURN_IF_ERROR(c->input("outputs", &outputs));
+      TF_RETURN_IF_ERROR(c->input("d_outputs", &d_outputs));
+      TF_RETURN_IF_ERROR(invalid(check_shape("outputs", shape_of(*outputs), "the forward op's outputs", expected)));
+      TF_RETURN_IF_ERROR(invalid(check_shape("d_outputs", shape_of(*d_outputs), "as outputs", expected)));
+      params->y = data(*outputs);
+      params->d_y = data(*d_outputs);
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status allocate(OpKernelContext* c, const char* name, const std::vector<Shape>& shapes, void** to) {
+    OpOutputList list;
+    TF_RETURN_IF_ERROR(c->output_list(name, &list));
+    for (size_t k = 0; k < shapes.size(); ++k) {
+      Tensor* tensor;
+      TF_RETURN_IF_ERROR(list.allocate(static_cast<int>(k), TensorShape(shapes[k]), &tensor));
+      to[k] = data(tensor);
+    }
+    return absl::OkStatus();
+  }
+};
+
+#define REGISTER(device)                                                                                            \
+  REGISTER_KERNEL_BUILDER(Name("FusedRnnSequence").Device(device).HostMemory("sequence_length"), ForwardOp<false>); \
+  REGISTER_KERNEL_BUILDER(Name("FusedRnnSequenceGrad").Device(device).HostMemory("sequence_length"),                \
+                          BackwardOp<false>);                                                                       \
+  REGISTER_KERNEL_BUILDER(Name("FusedRnnStep").Device(device), ForwardOp<true>);                                    \
+  REGISTER_KERNEL_BUILDER(Name("FusedRnnStepGrad").Device(device), BackwardOp<true>);
+
+REGISTER(tensorflow::DEVICE_CPU)
+#if defined(FUSED_RNN_CUDA)
+REGISTER(tensorflow::DEVICE_GPU)
+#endif
+
+}  // namespace
+}  // namespace fused_rnn::tf

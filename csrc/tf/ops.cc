@@ -1,0 +1,167 @@
+// The ops' definitions and shape functions.
+#include "csrc/check.h"
+#include "csrc/tf/shapes.h"
+#include "tensorflow/core/framework/common_shape_fns.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace fused_rnn::tf {
+namespace {
+
+using ::tensorflow::shape_inference::DimensionHandle;
+using ::tensorflow::shape_inference::InferenceContext;
+using ::tensorflow::shape_inference::ShapeHandle;
+
+absl::Status shapes_of(InferenceContext* c, const char* name, std::vector<ShapeHandle>* shapes) {
+  return c->input(name, shapes);
+}
+
+bool all_defined(InferenceContext* c, const std::vector<ShapeHandle>& shapes) {
+  for (const ShapeHandle& shape : shapes) {
+    if (!c->FullyDefined(shape)) return false;
+  }
+  return true;
+}
+
+std::vector<Shape> values(InferenceContext* c, const std::vector<ShapeHandle>& shapes) {
+  std::vector<Shape> out;
+  for (const ShapeHandle& shape : shapes) {
+    Shape& dims = out.emplace_back();
+    for (int i = 0; i < c->Rank(shape); ++i) dims.push_back(c->Value(c->Dim(shape, i)));
+  }
+  return out;
+}
+
+// Where all shapes are known, what the kernel would say of them later.
+absl::Status check_known_shapes(InferenceContext* c, bool step) {
+  std::vector<ShapeHandle> inputs, kernels, biases, states;
+  TF_RETURN_IF_ERROR(shapes_of(c, "inputs", &inputs));
+  TF_RETURN_IF_ERROR(shapes_of(c, "kernels", &kernels));
+  TF_RETURN_IF_ERROR(shapes_of(c, "biases", &biases));
+  TF_RETURN_IF_ERROR(shapes_of(c, "initial_state", &states));
+  for (const auto& group : {inputs, kernels, biases, states}) {
+    if (!all_defined(c, group)) return absl::OkStatus();
+  }
+  std::string cell;
+  TF_RETURN_IF_ERROR(c->GetAttr("cell", &cell));
+  SequenceShapes shapes;
+  shapes.step = step;
+  if (!step) TF_RETURN_IF_ERROR(c->GetAttr("time_major", &shapes.time_major));
+  shapes.inputs = values(c, inputs)[0];
+  shapes.kernels = values(c, kernels);
+  shapes.biases = values(c, biases);
+  shapes.initial_state = values(c, states);
+  SequenceParams params;
+  params.cell = cell_named(cell);
+  const Status status = check_shapes(shapes, &params);
+  return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message);
+}
+
+absl::Status forward_shapes(InferenceContext* c, bool step) {
+  TF_RETURN_IF_ERROR(check_known_shapes(c, step));
+  std::vector<ShapeHandle> inputs, states;
+  TF_RETURN_IF_ERROR(shapes_of(c, "inputs", &inputs));
+  TF_RETURN_IF_ERROR(shapes_of(c, "initial_state", &states));
+  ShapeHandle x, state;
+  TF_RETURN_IF_ERROR(c->WithRank(inputs[0], step ? 2 : 3, &x));
+  if (states.empty()) return absl::InvalidArgumentError("initial_state must hold at least one tensor");
+  TF_RETURN_IF_ERROR(c->WithRank(states[0], 2, &state));
+  DimensionHandle batch = c->Dim(state, 0);
+  if (step) {
+    TF_RETURN_IF_ERROR(c->Merge(batch, c->Dim(x, 0), &batch));
+  } else {
+    bool time_major = false;
+    TF_RETURN_IF_ERROR(c->GetAttr("time_major", &time_major));
+    TF_RETURN_IF_ERROR(c->Merge(batch, c->Dim(x, time_major ? 1 : 0), &batch));
+    const DimensionHandle time = c->Dim(x, time_major ? 0 : 1), units = c->Dim(state, 1);
+    const ShapeHandle y = time_major ? c->MakeShape({time, batch, units}) : c->MakeShape({batch, time, units});
+    TF_RETURN_IF_ERROR(c->set_output("outputs", {y}));
+  }
+  const ShapeHandle final_state = c->MakeShape({batch, c->Dim(state, 1)});
+  TF_RETURN_IF_ERROR(c->set_output("final_state", std::vector<ShapeHandle>(states.size(), final_state)));
+  return c->set_output("saved", {c->Vector(InferenceContext::kUnknownDim)});
+}
+
+// Every gradient has the shape of what it is the gradient of.
+absl::Status backward_shapes(InferenceContext* c) {
+  for (const char* name : {"inputs", "kernels", "biases", "initial_state"}) {
+    std::vector<ShapeHandle> shapes;
+    TF_RETURN_IF_ERROR(shapes_of(c, name, &shapes));
+    TF_RETURN_IF_ERROR(c->set_output(std::string("d_") + name, shapes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace fused_rnn::tf
+
+#define FUSED_RNN_CELL_ATTRS                                   \
+  Attr("T: {half, bfloat16, float, double}")                   \
+      .Attr("cell: {'rnn', 'lstm', 'gru', 'gru_reset_after'}") \
+      .Attr("forget_bias: tensor")                             \
+      .Attr("num_kernels: int >= 1")                           \
+      .Attr("num_biases: int >= 1")                            \
+      .Attr("num_states: int >= 1")                            \
+      .Input("inputs: T")                                      \
+      .Input("kernels: num_kernels * T")                       \
+      .Input("biases: num_biases * T")                         \
+      .Input("initial_state: num_states * T")
+
+#define FUSED_RNN_GRADIENT_OUTPUTS          \
+  Output("d_inputs: T")                     \
+      .Output("d_kernels: num_kernels * T") \
+      .Output("d_biases: num_biases * T")   \
+      .Output("d_initial_state: num_states * T")
+
+REGISTER_OP("FusedRnnSequence")
+    .FUSED_RNN_CELL_ATTRS.Attr("num_lengths: int >= 0")
+    .Attr("time_major: bool")
+    .Attr("reverse: bool")
+    .Attr("keep: bool")
+    .Input("sequence_length: num_lengths * int64")
+    .Output("outputs: T")
+    .Output("final_state: num_states * T")
+    .Output("saved: uint8")
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) {
+      return fused_rnn::tf::forward_shapes(c, false);
+    })
+    .Doc(R"doc(
+A recurrent cell over a whole sequence: inputs [B, T, I], or [T, B, I] if time_major.
+
+inputs: the sequence.
+kernels: [I + H, gates * H] each, rows of the inputs first.
+biases: [gates * H] each; for gru_reset_after a recurrent one last.
+initial_state: h, and c for the lstm, [B, H] each.
+sequence_length: nothing, or one [B]: 0 <= length <= T.
+outputs: [B, T, H], or [T, B, H] if time_major; 0 past a row's length.
+final_state: as initial_state, after each row's last step.
+saved: what the gradient needs; empty where keep is false or no gradient is asked for.
+forget_bias: a scalar of float64, added to the forget gate of the lstm.
+reverse: runs every row from its own end to its start.
+)doc");
+
+REGISTER_OP("FusedRnnSequenceGrad")
+    .FUSED_RNN_CELL_ATTRS.Attr("num_lengths: int >= 0")
+    .Attr("time_major: bool")
+    .Attr("reverse: bool")
+    .Input("sequence_length: num_lengths * int64")
+    .Input("outputs: T")
+    .Input("saved: uint8")
+    .Input("d_outputs: T")
+    .Input("d_final_state: num_states * T")
+    .FUSED_RNN_GRADIENT_OUTPUTS.SetShapeFn(fused_rnn::tf::backward_shapes)
+    .Doc("The gradients of FusedRnnSequence.");
+
+REGISTER_OP("FusedRnnStep")
+    .FUSED_RNN_CELL_ATTRS.Attr("keep: bool")
+    .Output("final_state: num_states * T")
+    .Output("saved: uint8")
+    .SetShapeFn([](tensorflow::shape_inference::InferenceContext* c) { return fused_rnn::tf::forward_shapes(c, true); })
+    .Doc("One step of a recurrent cell: FusedRnnSequence for inputs [B, I], whose outputs are h of the final state.");
+
+REGISTER_OP("FusedRnnStepGrad")
+    .FUSED_RNN_CELL_ATTRS.Input("final_state: num_states * T")
+    .Input("saved: uint8")
+    .Input("d_final_state: num_states * T")
+    .FUSED_RNN_GRADIENT_OUTPUTS.SetShapeFn(fused_rnn::tf::backward_shapes)
+    .Doc("The gradients of FusedRnnStep.");

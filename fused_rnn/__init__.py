@@ -1,0 +1,17 @@
+"""Recurrent networks for TensorFlow whose steps, or whole sequences, run in one kernel.
+
+`rnn_cell` holds drop-in cells for `tf.compat.v1.nn.rnn_cell`; `dynamic_rnn` runs them over a sequence in one
+op; `lstm`, `gru` and `rnn` are the same as functions of their weights.
+"""
+
+from fused_rnn._build import build_info, check_build
+
+check_build()
+
+from fused_rnn import rnn_cell  # noqa: E402 - after the check, which explains what an import error would not
+from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
+from fused_rnn.rnn import dynamic_rnn  # noqa: E402
+from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["LSTMStateTuple", "build_info", "dynamic_rnn", "gru", "lstm", "rnn", "rnn_cell"]

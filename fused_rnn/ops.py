@@ -1,0 +1,141 @@
+"""The ops and their gradients. What takes the users' arguments stands in functional.py and rnn_cell.py."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+__all__ = ["sequence", "step"]
+
+_library: Any = tf.load_op_library(str(pathlib.Path(__file__).with_name("_ops.so")))
+
+
+def sequence(
+    cell: str,
+    inputs: tf.Tensor,
+    kernels: Sequence[tf.Tensor],
+    biases: Sequence[tf.Tensor],
+    initial_state: Sequence[tf.Tensor],
+    sequence_length: tf.Tensor | None,
+    *,
+    forget_bias: float,
+    time_major: bool,
+    reverse: bool,
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Runs a cell over a sequence: (outputs, final state).
+
+    States are [h], or [h, c] for the lstm; shapes as in the op's definition.
+    """
+    outputs, final_state, _ = _library.fused_rnn_sequence(
+        inputs,
+        kernels,
+        biases,
+        initial_state,
+        [] if sequence_length is None else [sequence_length],
+        cell=cell,
+        forget_bias=_float64(forget_bias),
+        time_major=time_major,
+        reverse=reverse,
+        keep=_gradient_possible(),
+    )
+    return outputs, final_state
+
+
+def step(
+    cell: str,
+    inputs: tf.Tensor,
+    kernels: Sequence[tf.Tensor],
+    biases: Sequence[tf.Tensor],
+    initial_state: Sequence[tf.Tensor],
+    *,
+    forget_bias: float,
+) -> list[tf.Tensor]:
+    """Runs one step of a cell and returns the new state, [h] or [h, c]."""
+    final_state, _ = _library.fused_rnn_step(
+        inputs,
+        kernels,
+        biases,
+        initial_state,
+        cell=cell,
+        forget_bias=_float64(forget_bias),
+        keep=_gradient_possible(),
+    )
+    return final_state
+
+
+def _float64(value: float) -> Any:
+    """An attribute that keeps all digits: TensorFlow's float attributes are float32."""
+    return tf.make_tensor_proto(value, dtype=tf.float64)
+
+
+def _gradient_possible() -> bool:
+    """Whether a gradient may be asked for. In a graph the op finds out when it runs; eagerly it cannot."""
+    return not tf.executing_eagerly() or record.could_possibly_record()
+
+
+def _split(values: Sequence[Any], *counts: int) -> list[list[Any]]:
+    """The first counts[0] values, the next counts[1], and so on."""
+    parts, at = [], 0
+    for count in counts:
+        parts.append(list(values[at : at + count]))
+        at += count
+    return parts
+
+
+def _counts(op: tf.Operation) -> tuple[int, int, int]:
+    return op.get_attr("num_kernels"), op.get_attr("num_biases"), op.get_attr("num_states")
+
+
+def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
+    return {name: op.get_attr(name) for name in names}
+
+
+def _given(gradients: Sequence[tf.Tensor | None], outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    return [
+        tf.zeros_like(output) if gradient is None else gradient
+        for gradient, output in zip(gradients, outputs, strict=True)
+    ]
+
+
+def _flatten(gradients: Any) -> list[tf.Tensor]:
+    return [gradients.d_inputs, *gradients.d_kernels, *gradients.d_biases, *gradients.d_initial_state]
+
+
+@tf.RegisterGradient("FusedRnnSequence")
+def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
+    counts = _counts(op)
+    inputs, kernels, biases, states, lengths = _split(op.inputs, 1, *counts, op.get_attr("num_lengths"))
+    d_sequence, *d_final_state = _given(d_outputs[:-1], op.outputs[:-1])
+    gradients = _library.fused_rnn_sequence_grad(
+        inputs[0],
+        kernels,
+        biases,
+        states,
+        lengths,
+        op.outputs[0],
+        op.outputs[-1],
+        d_sequence,
+        d_final_state,
+        **_attributes(op, "cell", "forget_bias", "time_major", "reverse"),
+    )
+    return [*_flatten(gradients), *(None for _ in lengths)]
+
+
+@tf.RegisterGradient("FusedRnnStep")
+def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
+    inputs, kernels, biases, states = _split(op.inputs, 1, *_counts(op))
+    gradients = _library.fused_rnn_step_grad(
+        inputs[0],
+        kernels,
+        biases,
+        states,
+        list(op.outputs[:-1]),
+        op.outputs[-1],
+        _given(d_outputs[:-1], op.outputs[:-1]),
+        **_attributes(op, "cell", "forget_bias"),
+    )
+    return _flatten(gradients)
