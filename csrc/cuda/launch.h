@@ -1,0 +1,68 @@
+// The CUDA runtime and the one road by which kernels are launched. This is the only file that knows whether the kernels
+// run on a GPU or, built by the host compiler with FUSED_RNN_EMULATOR, on the emulator of tests/emulator.
+// May be included by host code too.
+#pragma once
+
+#if defined(FUSED_RNN_EMULATOR)
+#include "tests/emulator/emulator.h"
+#else
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#endif
+
+#include <cstdint>
+
+#include "csrc/sequence.h"
+
+#define FUSED_RNN_RETURN_IF_ERROR(expression)                        \
+  do {                                                               \
+    if (::fused_rnn::Status status_ = (expression); !status_.ok()) { \
+      return status_;                                                \
+    }                                                                \
+  } while (false)
+
+namespace fused_rnn::cuda {
+
+// Workspace for the loop steps whose input products are taken together, and for those whose weight gradients are.
+// On the emulator so little that small tests have several chunks.
+#if defined(FUSED_RNN_EMULATOR)
+constexpr int64_t kForwardChunkBytes = 4 << 10, kBackwardChunkBytes = 8 << 10;
+#else
+constexpr int64_t kForwardChunkBytes = 32 << 20, kBackwardChunkBytes = 128 << 20;
+#endif
+
+// One sentence for the user where error is one; `what` ends "fused_rnn could not ".
+Status cuda_status(cudaError_t error, const char* what);
+
+// The shared memory of the block: as many bytes as launch was told.
+template <typename T>
+__device__ inline T& shared_memory() {
+#if defined(FUSED_RNN_EMULATOR)
+  return *static_cast<T*>(emulator::shared_memory());
+#else
+  extern __shared__ __align__(16) unsigned char fused_rnn_shared[];
+  return *reinterpret_cast<T*>(fused_rnn_shared);
+#endif
+}
+
+// Runs kernel(params) on blocks x threads, each block with shared_bytes (at most 48 KiB) of shared memory.
+// Without blocks there is nothing to do.
+template <typename Params>
+Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
+              const Params& params) {
+  if (blocks == 0) return {};
+  if (blocks > INT32_MAX) return {"fused_rnn could not run: the tensors need more thread blocks than CUDA can launch."};
+#if defined(FUSED_RNN_EMULATOR)
+  static_cast<void>(stream);
+  const cudaError_t error = emulator::launch([=] { kernel(params); }, blocks, threads, shared_bytes);
+#else
+  void* arguments[] = {const_cast<Params*>(&params)};
+  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+                                             dim3(static_cast<unsigned>(threads)), arguments,
+                                             static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream));
+#endif
+  return cuda_status(error, "launch a CUDA kernel");
+}
+
+}  // namespace fused_rnn::cuda

@@ -1,0 +1,207 @@
+// One stage of one loop step, forward: the product with the recurrent weights (and with the input weights, where that
+// was not taken out of the time loop) and the cell, in one kernel. A block owns some rows of the batch and all gates of
+// some units, so that it has complete preactivations in hand.
+#pragma once
+
+#include "csrc/cells/cells.h"
+#include "csrc/cuda/tile.cuh"
+
+namespace fused_rnn::cuda {
+
+template <typename S>
+struct StepForward {
+  using C = Compute<S>;
+
+  Rows rows;
+  int64_t I, H, step;
+  C forget_bias;
+  const S* kernels[kMaxKernels];  // [I + H, kernel_gates[k] * H]
+  const S* biases[kMaxBiases];    // [bias_gates[k] * H]
+  const S* x;                     // [B, I], rows x_stride apart; read where zx is null
+  int64_t x_stride;
+  const C* zx;                 // [B, G * H], the input product; null: this kernel takes it
+  State<S> h_prev, c_prev;     // [B, H]
+  C* operand;                  // [B, H]: from the first of two stages to the second
+  C* carry;                    // [B, kCarry, H]: likewise
+  C *h, *c;                    // = [B, H]; null after the last step
+  S* final_state[kMaxStates];  // = [B, H]; null before the last step
+  S* y;                        // = [T, B, H] through y_strides
+  Strides y_strides;
+  S* saved;  // = [T, B, saved, H] or null
+};
+
+template <typename CellType, int kStageIndex, typename Tile>
+struct ForwardShared {
+  static constexpr int kColumns = CellType::kWritten[kStageIndex].count;
+  using Left = RowPanel<Tile, Tile::kRows>;
+  using Right = WeightPanel<Tile, kColumns>;
+  union {
+    Panels<Left, Right> panels[2];
+    Pack<typename Tile::C, 4> partial[Tile::kSlices][Tile::kRows][Tile::kColThreads];
+  };
+};
+
+// Columns of weights from which a thread carries: one side's rows of it, x's or h's; null: this side adds nothing to
+// it.
+template <typename S>
+struct WeightColumn {
+  const S *input, *recurrent;
+  int stride;
+};
+
+// The weights whose products are summed in `column` (counted from the stage's first) of d_z's order.
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ WeightColumn<S> weight_column(const StepForward<S>& p, int column, int64_t unit) {
+  WeightColumn<S> found{nullptr, nullptr, 0};
+  if (unit >= p.H) return found;
+  for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
+    constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
+    constexpr int kKernel = kernel_of<CellType>(kGate), kPlace = place_of<CellType>(kGate);
+    constexpr int kGates = CellType::kInfo.kernel_gates[kKernel], kFirst = CellType::kWritten[kStageIndex].first;
+    const bool takes_input = column == CellType::input_column(kGate) - kFirst;
+    const bool takes_recurrent = column == CellType::recurrent_column(kGate) - kFirst;
+    if (!takes_input && !takes_recurrent) return;
+    const S* input = p.kernels[kKernel] + kPlace * p.H + unit;
+    found.stride = static_cast<int>(kGates * p.H);
+    if (takes_input) found.input = input;
+    if (takes_recurrent) found.recurrent = input + p.I * found.stride;
+  });
+  return found;
+}
+
+// Brings the panels of [x, h] (or of the second stage's operand) and of the weights.
+template <typename CellType, int kStageIndex, typename S, typename Tile>
+struct ForwardFetch {
+  using Shared = ForwardShared<CellType, kStageIndex, Tile>;
+  using Staged = typename Panels<typename Shared::Left, typename Shared::Right>::Staged;
+  const StepForward<S>& p;
+  int64_t first_row, x_panels;
+  WeightColumn<S> weights;
+
+  __device__ ForwardFetch(const StepForward<S>& params, int64_t row, int64_t first_unit)
+      : p(params),
+        first_row(row),
+        x_panels(params.zx == nullptr ? divide_up(params.I, Tile::kDepth) : 0),
+        weights(weight_column<CellType, kStageIndex>(params, Shared::Right::column(),
+                                                     first_unit + Shared::Right::unit())) {}
+
+  __device__ int64_t panels() const { return x_panels + divide_up(p.H, Tile::kDepth); }
+
+  __device__ __forceinline__ void operator()(int64_t panel, Staged& staged) const {
+    const bool of_x = panel < x_panels;
+    const int64_t first = (of_x ? panel : panel - x_panels) * Tile::kDepth, depth = of_x ? p.I : p.H;
+    const int64_t stride = of_x ? p.x_stride : p.H;
+    const void* left = of_x ? p.x : kStageIndex > 0 ? p.operand : p.h_prev.data;
+    const bool rounded = of_x || (kStageIndex == 0 && p.h_prev.rounded);
+    if (std::is_same_v<S, Compute<S>> || rounded) {
+      Shared::Left::fetch(static_cast<const S*>(left), stride, first_row, p.rows.B, first, depth, staged.left);
+    } else {
+      Shared::Left::fetch(static_cast<const Compute<S>*>(left), stride, first_row, p.rows.B, first, depth, staged.left);
+    }
+    Shared::Right::fetch(of_x ? weights.input : weights.recurrent, weights.stride, first, depth, staged.right);
+  }
+};
+
+// The preactivations of one unit: sums [kColumns] are those of its products, in d_z's order.
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ void set_preactivations(const StepForward<S>& p, int64_t b, int64_t unit,
+                                                   const Compute<S>* sums, Forward<Compute<S>>& u) {
+  constexpr int kRecurrentBias = CellType::kRecurrentBias ? CellType::kInfo.kernels : 0;
+  const S* recurrent_bias = p.biases[kRecurrentBias];
+  for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
+    constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
+    constexpr int kFirst = CellType::kWritten[kStageIndex].first;
+    constexpr int kIn = CellType::input_column(kGate) - kFirst, kRecurrent = CellType::recurrent_column(kGate) - kFirst;
+    constexpr int kGates = CellType::kInfo.gates;
+    const S* bias = p.biases[kernel_of<CellType>(kGate)] + place_of<CellType>(kGate) * p.H;
+    u.zx[kGate] = to_compute(bias[unit]);
+    if (p.zx != nullptr) u.zx[kGate] += p.zx[(b * kGates + kGate) * p.H + unit];
+    if (kIn != kRecurrent) u.zx[kGate] += sums[kIn];
+    u.zh[kGate] = sums[kRecurrent];
+    if constexpr (CellType::kRecurrentBias) u.zh[kGate] += to_compute(recurrent_bias[kGate * p.H + unit]);
+  });
+}
+
+// Ends a step of one unit: its state, its output and what the backward pass needs.
+template <typename CellType, typename S>
+__device__ __forceinline__ void store_unit(const StepForward<S>& p, int64_t b, int64_t unit,
+                                           const Forward<Compute<S>>& u) {
+  constexpr bool kHasC = CellType::kInfo.states > 1;
+  const int64_t at = b * p.H + unit;
+  if (p.h != nullptr) p.h[at] = u.h;
+  if (kHasC && p.c != nullptr) p.c[at] = u.c;
+  if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(u.h);
+  if (kHasC && p.final_state[1] != nullptr) p.final_state[1][at] = to_storage<S>(u.c);
+  if (!p.rows.live(b, p.step)) return;
+  const int64_t t = p.rows.time(b, p.step);
+  p.y[t * p.y_strides.time + b * p.y_strides.batch + unit] = to_storage<S>(u.h);
+  if (p.saved == nullptr) return;
+  constexpr int kSaved = CellType::kInfo.saved;
+  S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
+#pragma unroll
+  for (int i = 0; i < kSaved; ++i) saved[i * p.H] = to_storage<S>(u.saved[i]);
+}
+
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ void forward_unit(const StepForward<S>& p, int64_t b, int64_t unit, const Compute<S>* sums) {
+  constexpr bool kLast = kStageIndex + 1 == CellType::kStages;
+  const int64_t at = b * p.H + unit;
+  Forward<Compute<S>> u{};
+  u.h_prev = p.h_prev[at];
+  if constexpr (CellType::kInfo.states > 1) u.c_prev = p.c_prev[at];
+  if (p.rows.live(b, p.step)) {
+    u.forget_bias = p.forget_bias;
+    set_preactivations<CellType, kStageIndex>(p, b, unit, sums, u);
+#pragma unroll
+    for (int i = 0; i < CellType::kCarry && kStageIndex > 0; ++i) {
+      u.carry[i] = p.carry[(b * CellType::kCarry + i) * p.H + unit];
+    }
+    CellType::template forward<kStageIndex>(u);
+  } else {
+    u.h = u.h_prev;
+    u.c = u.c_prev;
+  }
+  if constexpr (kLast) {
+    store_unit<CellType>(p, b, unit, u);
+  } else {
+    p.operand[at] = u.operand;
+#pragma unroll
+    for (int i = 0; i < CellType::kCarry; ++i) p.carry[(b * CellType::kCarry + i) * p.H + unit] = u.carry[i];
+  }
+}
+
+template <typename CellType, int kStageIndex, typename S, typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 2) step_forward_kernel(const StepForward<S> p) {
+  using Shared = ForwardShared<CellType, kStageIndex, Tile>;
+  constexpr int kColumns = Shared::kColumns, kUnits = Shared::Right::kUnits,
+                kPerThread = Shared::Right::kUnitsPerThread;
+  Shared& shared = shared_memory<Shared>();
+  const int64_t unit_blocks = divide_up(p.H, kUnits);
+  const int64_t first_row = blockIdx.x / unit_blocks * Tile::kRows, first_unit = blockIdx.x % unit_blocks * kUnits;
+
+  const ForwardFetch<CellType, kStageIndex, S, Tile> fetch(p, first_row, first_unit);
+  typename Tile::C sums[Tile::kRowsPerThread][4] = {};
+  multiply_panels(shared.panels, fetch.panels(), fetch, sums);
+
+#pragma unroll
+  for (int r = 0; r < Tile::kRowsPerThread; ++r) {
+    auto& partial = shared.partial[Tile::slice()][Tile::row_thread() + r * Tile::kRowThreads][Tile::col_thread()];
+#pragma unroll
+    for (int c = 0; c < 4; ++c) partial.v[c] = sums[r][c];
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < Tile::kRows * kUnits; i += Tile::kThreads) {
+    const int row = i / kUnits, unit = i % kUnits;
+    if (first_row + row >= p.rows.B || first_unit + unit >= p.H) continue;
+    typename Tile::C total[kColumns] = {};
+#pragma unroll 4
+    for (int slice = 0; slice < Tile::kSlices; ++slice) {
+      const auto& partial = shared.partial[slice][row][unit / kPerThread];
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) total[c] += partial.v[unit % kPerThread * kColumns + c];
+    }
+    forward_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, total);
+  }
+}
+
+}  // namespace fused_rnn::cuda

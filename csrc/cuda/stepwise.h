@@ -1,0 +1,16 @@
+// The CUDA driver that launches one fused kernel for each loop step and stage; and what the CUDA part was built with.
+#pragma once
+
+#include "csrc/sequence.h"
+
+namespace fused_rnn::cuda {
+
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params);
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params);
+Status sequence_forward(const SequenceForwardParams& params);
+Status sequence_backward(const SequenceBackwardParams& params);
+
+std::string cuda_version();  // "13.0"
+std::string cuda_targets();  // "sm_80 sm_90 compute_90"
+
+}  // namespace fused_rnn::cuda

@@ -1,0 +1,108 @@
+// The time loop, forward: input products a chunk of loop steps at a time, then one kernel for each step and stage.
+#pragma once
+
+#include "csrc/cuda/step_forward.cuh"
+#include "csrc/cuda/stepwise_host.h"
+#include "csrc/cuda/workspace.h"
+
+namespace fused_rnn::cuda {
+
+template <typename CellType, typename S>
+class StepwiseForward {
+ public:
+  explicit StepwiseForward(const SequenceForwardParams& params)
+      : p(params), work(divide_forward(params)), loop(params, work.lengths) {}
+
+  Status run() {
+    if (p.B == 0) return {};
+    FUSED_RNN_RETURN_IF_ERROR(loop.begin(p, work.lengths));
+    if (loop.padded) {
+      const ClearPadding<S> clear{loop.rows, p.H, static_cast<S*>(p.y), p.y_strides};
+      FUSED_RNN_RETURN_IF_ERROR(launch_rows(clear_padding_kernel<S>, p.T * p.B, p.stream, clear));
+    }
+    if (loop.steps == 0) return copy_states(p, p.initial_state, p.final_state, CellType::kInfo.states, sizeof(S));
+    const int64_t chunk = work.chunk > 0 ? work.chunk : loop.steps;
+    for (int64_t first = 0; first < loop.steps; first += chunk) {
+      const int64_t steps = std::min(chunk, loop.steps - first);
+      if (work.chunk > 0) FUSED_RNN_RETURN_IF_ERROR(input_product(first, steps));
+      for (int64_t step = first; step < first + steps; ++step) FUSED_RNN_RETURN_IF_ERROR(run_step(step, step - first));
+    }
+    return {};
+  }
+
+ private:
+  using C = Compute<S>;
+  const SequenceForwardParams& p;
+  const ForwardWorkspace work;
+  Loop loop;
+
+  // zx [steps * B, G * H] = x . W, without padding.
+  Status input_product(int64_t first, int64_t steps) {
+    GatherRows<S> gather{};
+    gather.rows = loop.rows, gather.first_step = first, gather.steps = steps, gather.width = p.I;
+    gather.source = static_cast<const S*>(p.x), gather.strides = p.x_strides;
+    gather.out = static_cast<S*>(work.x);
+    FUSED_RNN_RETURN_IF_ERROR(launch_rows(gather_rows_kernel<S>, steps * p.B, p.stream, gather));
+    C* zx = static_cast<C*>(work.zx);
+    for (int k = 0; k < CellType::kInfo.kernels; ++k) {
+      const int64_t width = CellType::kInfo.kernel_gates[k] * p.H;
+      FUSED_RNN_RETURN_IF_ERROR(multiply_large(p, {steps * p.B, width, p.I}, {work.x, p.I}, {p.kernels[k], width},
+                                               {zx, CellType::kInfo.gates * p.H, 0.0}));
+      zx += width;
+    }
+    return {};
+  }
+
+  // Step `step`, which is the in_chunk'th of its chunk.
+  Status run_step(int64_t step, int64_t in_chunk) {
+    StepForward<S> s{};
+    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.step = step;
+    s.forget_bias = static_cast<C>(p.forget_bias);
+    copy_pointers(p.kernels, s.kernels);
+    copy_pointers(p.biases, s.biases);
+    if (work.chunk > 0) {
+      s.zx = static_cast<const C*>(work.zx) + in_chunk * p.B * CellType::kInfo.gates * p.H;
+    } else {
+      s.x = static_cast<const S*>(p.x), s.x_stride = p.x_strides.batch;
+    }
+    s.h_prev = step == 0 ? State<S>{p.initial_state[0], true} : State<S>{work.h[step % 2], false};
+    s.c_prev = step == 0 ? State<S>{p.initial_state[1], true} : State<S>{work.c, false};
+    s.operand = static_cast<C*>(work.operand), s.carry = static_cast<C*>(work.carry);
+    if (step + 1 < loop.steps) {
+      s.h = static_cast<C*>(work.h[(step + 1) % 2]), s.c = static_cast<C*>(work.c);
+    } else {
+      copy_pointers(p.final_state, s.final_state);
+    }
+    s.y = static_cast<S*>(p.y), s.y_strides = p.y_strides;
+    s.saved = static_cast<S*>(p.saved);
+    FUSED_RNN_RETURN_IF_ERROR(run_stage<0>(s));
+    if constexpr (CellType::kStages > 1) FUSED_RNN_RETURN_IF_ERROR(run_stage<1>(s));
+    return {};
+  }
+
+  template <int kStageIndex>
+  Status run_stage(const StepForward<S>& step) {
+    constexpr int kLargeUnits = 32 / CellType::kWritten[kStageIndex].count;
+    switch (loop.tile_size(Tiles<C>::Large::kRows, kLargeUnits)) {
+      case TileSize::kFew: return run_tile<kStageIndex, typename Tiles<C>::Few>(step);
+      case TileSize::kMany: return run_tile<kStageIndex, typename Tiles<C>::Many>(step);
+      case TileSize::kLarge: break;
+    }
+    return run_tile<kStageIndex, typename Tiles<C>::Large>(step);
+  }
+
+  template <int kStageIndex, typename Tile>
+  Status run_tile(const StepForward<S>& step) {
+    using Shared = ForwardShared<CellType, kStageIndex, Tile>;
+    const int64_t blocks = divide_up(p.B, Tile::kRows) * divide_up(p.H, Shared::Right::kUnits);
+    return launch(step_forward_kernel<CellType, kStageIndex, S, Tile>, blocks, Tile::kThreads, sizeof(Shared), p.stream,
+                  step);
+  }
+};
+
+template <typename S>
+Status stepwise_forward(const SequenceForwardParams& params) {
+  return with_cell(params.cell, [&](auto cell) { return StepwiseForward<decltype(cell), S>(params).run(); });
+}
+
+}  // namespace fused_rnn::cuda

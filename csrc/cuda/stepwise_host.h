@@ -1,0 +1,82 @@
+// What the two time loops share on the host: how many steps there are, which tile suits, and launches of little matter.
+#pragma once
+
+#include <algorithm>
+
+#include "csrc/cuda/rows.cuh"
+
+namespace fused_rnn::cuda {
+
+enum class TileSize { kFew, kMany, kLarge };
+
+struct Loop {
+  Rows rows;      // as kernels see them
+  int64_t steps;  // of the longest row
+  bool padded;    // some row is shorter than T
+  int64_t B, H;
+  int processors;  // of the GPU
+
+  Loop(const SequenceParams& params, const int64_t* device_lengths);
+  // Looks at the GPU, and copies the lengths to it.
+  Status begin(const SequenceParams& params, int64_t* device_lengths);
+  // The tile for a step's product, given how many rows and units a block takes with the large one.
+  TileSize tile_size(int64_t large_rows, int64_t large_units) const;
+};
+
+// to [B, H] = from, for each state.
+Status copy_states(const SequenceParams& params, const void* const* from, void* const* to, int states, size_t bytes);
+Status clear(void* data, int64_t bytes, void* stream);
+
+inline DType compute_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+struct Extent {
+  int64_t M, N, K;
+};
+
+struct Matrix {
+  const void* data;  // in the storage type
+  int64_t stride;
+  bool transposed = false;
+};
+
+struct Sum {
+  void* data;  // in the compute type
+  int64_t stride;
+  double beta;
+};
+
+inline Matrix transposed(const Matrix& matrix) {
+  return {matrix.data, matrix.stride, !matrix.transposed};
+}
+
+// c [M, N] = a [M, K] . b [K, N] + beta * c, on the caller's BLAS.
+Status multiply_large(const SequenceParams& params, const Extent& extent, const Matrix& a, const Matrix& b,
+                      const Sum& c);
+
+template <typename From, typename To, int kCount>
+void copy_pointers(From* const (&from)[kCount], To* (&to)[kCount]) {
+  for (int i = 0; i < kCount; ++i) to[i] = static_cast<To*>(from[i]);
+}
+
+template <typename Params>
+Status launch_rows(void (*kernel)(Params), int64_t rows, void* stream, const std::common_type_t<Params>& params) {
+  return launch(kernel, divide_up(rows, kRowsPerBlock), kRowThreads, 0, stream, params);
+}
+
+template <typename S>
+Status round_values(const void* in, void* out, int64_t count, void* stream) {
+  constexpr int64_t kMaxBlocks = 4096;  // each thread takes several values from there on
+  const RoundValues<S> params{static_cast<const Compute<S>*>(in), static_cast<S*>(out), count};
+  return launch(round_values_kernel<S>, std::min(divide_up(count, kRowThreads), kMaxBlocks), kRowThreads, 0, stream,
+                params);
+}
+
+template <typename In>
+Status sum_rows(const SumRows<In>& params, void* stream) {
+  const int64_t blocks = divide_up(params.rows, params.rows_per_sum) * divide_up(params.columns, kLanes);
+  return launch(sum_rows_kernel<In>, blocks, kRowThreads, sizeof(Compute<In>[kRowsPerBlock][kLanes]), stream, params);
+}
+
+}  // namespace fused_rnn::cuda

@@ -1,0 +1,118 @@
+// How the stepwise driver divides the caller's workspace.
+#include "csrc/cuda/workspace.h"
+
+#include <algorithm>
+
+#include "csrc/cells/cells.h"
+#include "csrc/cuda/launch.h"
+#include "csrc/cuda/stepwise.h"
+
+namespace fused_rnn::cuda {
+namespace {
+
+// Hands out pieces of the workspace one after another; without a workspace it only counts.
+class Pieces {
+ public:
+  explicit Pieces(void* base) : base_(static_cast<char*>(base)) {}
+
+  void* take(int64_t bytes) {
+    constexpr size_t kAlignment = 64;
+    const size_t at = bytes_;
+    bytes_ += (static_cast<size_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+    return base_ == nullptr ? nullptr : base_ + at;
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  char* base_;
+  size_t bytes_ = 0;
+};
+
+struct CellSizes {
+  CellInfo info;
+  int stages, carry, columns;
+};
+
+CellSizes cell_sizes(Cell cell) {
+  return with_cell(cell, [](auto c) {
+    using CellType = decltype(c);
+    return CellSizes{CellType::kInfo, CellType::kStages, CellType::kCarry, CellType::kColumns};
+  });
+}
+
+int64_t storage_bytes(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : dtype == DType::kFloat32 ? 4 : 2;
+}
+int64_t compute_bytes(DType dtype) {
+  return dtype == DType::kFloat64 ? 8 : 4;
+}
+
+int64_t chunk_steps(int64_t bytes_per_step, int64_t chunk_bytes, int64_t T) {
+  return std::max<int64_t>(1, std::min(T, chunk_bytes / std::max<int64_t>(1, bytes_per_step)));
+}
+
+}  // namespace
+
+ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
+  const CellSizes cell = cell_sizes(p.cell);
+  const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H * C;
+  Pieces pieces(p.workspace);
+  ForwardWorkspace w{};
+  w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
+  if (cell.stages > 1) {
+    w.operand = pieces.take(state);
+    w.carry = pieces.take(state * cell.carry);
+  }
+  if (p.T > 1) {
+    w.h[0] = pieces.take(state);
+    w.h[1] = pieces.take(state);
+    if (cell.info.states > 1) w.c = pieces.take(state);
+  }
+  if (p.T > 1 && p.I > 0) {
+    const int64_t x = p.B * p.I * S, zx = state * cell.info.gates;
+    w.chunk = chunk_steps(x + zx, kForwardChunkBytes, p.T);
+    w.x = pieces.take(w.chunk * x);
+    w.zx = pieces.take(w.chunk * zx);
+  }
+  w.bytes = pieces.bytes();
+  return w;
+}
+
+BackwardWorkspace divide_backward(const SequenceBackwardParams& p) {
+  const CellSizes cell = cell_sizes(p.cell);
+  const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H;
+  Pieces pieces(p.workspace);
+  BackwardWorkspace w{};
+  w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
+  for (void*& d_z : w.d_z) d_z = pieces.take(state * cell.columns * C);
+  w.d_h = pieces.take(state * C);
+  if (cell.info.states > 1) w.d_c = pieces.take(state * C);
+  const int64_t operands = cell.stages > 1 ? 2 : 1;  // h_prev, operand
+  w.chunk = chunk_steps(state * (cell.columns + operands) * S + p.B * p.I * (S + C), kBackwardChunkBytes, p.T);
+  w.d_z_rounded = pieces.take(w.chunk * state * cell.columns * S);
+  w.x = pieces.take(w.chunk * p.B * p.I * S);
+  w.h_prev = pieces.take(w.chunk * state * S);
+  if (cell.stages > 1) w.operand = pieces.take(w.chunk * state * S);
+  w.d_x = pieces.take(w.chunk * p.B * p.I * C);
+  for (int k = 0; k < cell.info.kernels && S != C; ++k) {
+    w.d_kernels[k] = pieces.take((p.I + p.H) * cell.info.kernel_gates[k] * p.H * C);
+  }
+  w.d_z_sums = pieces.take(cell.columns * p.H * C);
+  w.partial_sums = pieces.take(kPartialSums * cell.columns * p.H * C);
+  w.bytes = pieces.bytes();
+  return w;
+}
+
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params) {
+  SequenceForwardParams counted = params;
+  counted.workspace = nullptr;
+  return divide_forward(counted).bytes;
+}
+
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params) {
+  SequenceBackwardParams counted = params;
+  counted.workspace = nullptr;
+  return divide_backward(counted).bytes;
+}
+
+}  // namespace fused_rnn::cuda

@@ -1,0 +1,42 @@
+// How the stepwise driver divides the caller's workspace, and how many loop steps make a chunk. Host code.
+#pragma once
+
+#include "csrc/sequence.h"
+
+namespace fused_rnn::cuda {
+
+// S below is the storage type of params.dtype, C its compute type (float, or double for float64).
+struct ForwardWorkspace {
+  int64_t chunk;     // loop steps whose input product is taken at a time; 0: none, T = 1 takes it in the step
+  int64_t* lengths;  // [B]
+  void* h[2];        // C [B, H]: step s reads h[s % 2] and writes the other
+  void* c;           // C [B, H]
+  void* operand;     // C [B, H]
+  void* carry;       // C [B, kCarry, H]
+  void* x;           // S [chunk * B, I], in loop-step order
+  void* zx;          // C [chunk * B, G * H], likewise
+  size_t bytes;      // of all of it
+};
+
+struct BackwardWorkspace {
+  int64_t chunk;                 // loop steps whose weight gradients are taken at a time
+  int64_t* lengths;              // [B]
+  void* d_z[2];                  // C [B, kColumns, H]: step s writes d_z[s % 2] and reads the other
+  void *d_h, *d_c;               // C [B, H]
+  void* d_z_rounded;             // S [chunk * B, kColumns * H]
+  void* x;                       // S [chunk * B, I]
+  void* h_prev;                  // S [chunk * B, H]
+  void* operand;                 // S [chunk * B, H]
+  void* d_x;                     // C [chunk * B, I]
+  void* d_kernels[kMaxKernels];  // C [I + H, kernel_gates[k] * H], where the sums are not those of S
+  void* d_z_sums;                // C [kColumns * H], of the rows of d_z
+  void* partial_sums;            // C [kPartialSums, kColumns * H]
+  size_t bytes;                  // of all of it
+};
+
+constexpr int kPartialSums = 64;
+
+ForwardWorkspace divide_forward(const SequenceForwardParams& params);
+BackwardWorkspace divide_backward(const SequenceBackwardParams& params);
+
+}  // namespace fused_rnn::cuda
