@@ -1,0 +1,62 @@
+"""Who takes part: the two routes of fused_rnn and the peers, and which cells, modes and devices each can run.
+
+Only names here: a contender's module is imported in its own process.
+"""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One who takes part. `module`, in this folder, has start(), prepare() and, in some, matmul_rate()."""
+
+    name: str
+    label: str
+    module: str
+    packages: tuple[str, ...]
+    cells: tuple[str, ...]
+    modes: tuple[str, ...] = ("inference", "training")
+    devices: tuple[str, ...] = ("cpu", "gpu")
+
+    def missing(self) -> tuple[str, ...]:
+        """The packages it needs that are not installed."""
+        return tuple(package for package in self.packages if find_spec(package) is None)
+
+
+SEQUENCE = "sequence"
+REFERENCE = "reference"
+
+FUSED = (
+    Contender("step", "fused step route", "step", ("tensorflow", "fused_rnn"), ("lstm", "gru", "rnn")),
+    Contender(
+        SEQUENCE,
+        "fused sequence route",
+        "sequence",
+        ("tensorflow", "fused_rnn"),
+        ("lstm", "gru", "gru_reset_after", "rnn"),
+    ),
+)
+PEERS = (
+    Contender(
+        REFERENCE, "dynamic_rnn, TensorFlow's cell", "reference", ("tensorflow",), ("lstm", "gru", "rnn")
+    ),
+    Contender(
+        "keras",
+        "Keras 3 layer",
+        "keras_layer",
+        ("tensorflow", "keras"),
+        ("lstm", "gru", "gru_reset_after", "rnn"),
+    ),
+    Contender("torch", "torch", "torch_module", ("torch",), ("lstm", "gru_reset_after", "rnn")),
+    Contender(
+        "onnxruntime",
+        "onnxruntime",
+        "onnx_graph",
+        ("onnx", "onnxruntime"),
+        ("lstm", "gru", "gru_reset_after", "rnn"),
+        modes=("inference",),
+        devices=("cpu",),
+    ),
+)
+CONTENDERS = FUSED + PEERS
