@@ -96,7 +96,7 @@ __device__ __forceinline__ void load_unit(const StepBackward<S>& p, int64_t b, i
       to_compute(p.step == 0 ? p.initial_h[b * p.H + unit] : p.y[p.rows.time(b, p.step - 1) * p.y_strides.time + from]);
 }
 
-// sum is the unit's product of kProduct; it stands for nothing where the row has no step after this one.
+// sum is the unit's product of kProduct, 0 where the row has no step after this one.
 template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t b, int64_t unit, Compute<S> sum) {
   using Stage = BackwardStage<CellType, kStageIndex>;
@@ -108,9 +108,8 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
   if (p.rows.live(b, p.step)) {
     load_unit<CellType>(p, b, unit, u);
     if constexpr (Stage::kLast) {
-      if (p.rows.live(b, p.step + 1)) u.d_h += sum;
       const int64_t t = p.rows.time(b, p.step);
-      u.d_h += to_compute(p.d_y[t * p.y_strides.time + b * p.y_strides.batch + unit]);
+      u.d_h += sum + to_compute(p.d_y[t * p.y_strides.time + b * p.y_strides.batch + unit]);
     } else {
       u.d_operand = sum;
     }

@@ -1,5 +1,6 @@
-// The emulator on kernels that are right, and on kernels that are wrong in the ways it is there to find. Says nothing
-// and ends with 0 if it finds them.
+// The emulator on kernels that are right, and on kernels that are wrong in the ways it is there to find; and what a
+// user is told of a launch that fails. Says nothing and ends with 0 if all is as it should be.
+
 #include "tests/emulator/emulator.h"
 
 #include <cmath>
@@ -7,6 +8,8 @@
 #include <cstring>
 #include <string>
 #include <vector>
+
+#include "csrc/cuda/launch.h"
 
 namespace {
 
@@ -156,6 +159,25 @@ void test_undefined_memory() {
   expect(std::isnan(value), "new shared memory is NaN");
 }
 
+bool holds(const fused_rnn::Status& status, const char* words) {
+  return status.message.find(words) != std::string::npos;
+}
+
+// What the user reads of a launch that fails.
+void test_launch_errors() {
+  using fused_rnn::cuda::cuda_status;
+  void (*kernel)(int) = [](int) { __syncthreads(); };
+  expect(fused_rnn::cuda::launch(kernel, 0, kThreads, 0, nullptr, 1).ok(), "no blocks are no error");
+  expect(fused_rnn::cuda::launch(kernel, 1, kThreads, 0, nullptr, 1).ok(), "a right launch is no error");
+  expect(holds(fused_rnn::cuda::launch(kernel, 1, 2000, 0, nullptr, 1), "could not launch a CUDA kernel: "),
+         "too many threads are an error");
+  expect(holds(fused_rnn::cuda::launch(kernel, int64_t{1} << 31, 1, 0, nullptr, 1), "more thread blocks"),
+         "too many blocks are an error");
+  expect(holds(cuda_status(cudaErrorNoKernelImageForDevice, "launch"), "GPU 0 (sm_80)") &&
+             holds(cuda_status(cudaErrorNoKernelImageForDevice, "launch"), "for emulator."),
+         "a GPU without a kernel is named, and what there are kernels for");
+}
+
 // Every half-width number and back, and what lies between two of them.
 template <typename Half>
 void test_half(float (*widen)(Half), Half (*narrow)(float), uint16_t infinity, const char* what) {
@@ -183,6 +205,7 @@ int main() {
   test_divergence();
   test_bounds();
   test_undefined_memory();
+  test_launch_errors();
   test_half<__half>(__half2float, __float2half_rn, 0x7c00, "float16 rounds to nearest even");
   test_half<__nv_bfloat16>(__bfloat162float, __float2bfloat16_rn, 0x7f80, "bfloat16 rounds to nearest even");
   return failures > 0;
