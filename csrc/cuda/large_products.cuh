@@ -2,7 +2,8 @@
 // loop steps each, those of the biases, which are sums over rows, and that of the initial state.
 #pragma once
 
-#include "csrc/cells/cells.h"
+#include "csrc/cuda/gates.cuh"
+#include "csrc/cuda/rows.cuh"
 #include "csrc/cuda/stepwise_host.h"
 #include "csrc/cuda/workspace.h"
 

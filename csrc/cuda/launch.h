@@ -35,6 +35,10 @@ constexpr int64_t kForwardChunkBytes = 32 << 20, kBackwardChunkBytes = 128 << 20
 // One sentence for the user where error is one; `what` ends "fused_rnn could not ".
 Status cuda_status(cudaError_t error, const char* what);
 
+__host__ __device__ constexpr int64_t divide_up(int64_t value, int64_t by) {
+  return (value + by - 1) / by;
+}
+
 // The shared memory of the block: as many bytes as launch was told.
 template <typename T>
 __device__ inline T& shared_memory() {

@@ -1,7 +1,10 @@
-// Kernels that move rows between tensors in time order and workspace in loop-step order, and sums over rows.
+// Kernels that move rows between tensors in time order and workspace in loop-step order, and sums over rows;
+// and the host functions that launch them.
 #pragma once
 
-#include "csrc/cuda/tile.cuh"
+#include <algorithm>
+
+#include "csrc/cuda/storage.cuh"
 
 namespace fused_rnn::cuda {
 
@@ -123,6 +126,25 @@ __global__ void __launch_bounds__(kRowThreads) sum_rows_kernel(const SumRows<In>
   for (int i = 1; i < kRowsPerBlock; ++i) sum += shared[i][lane];
   C& out = p.out[block * p.columns + column];
   out = p.add ? out + sum : sum;
+}
+
+template <typename Params>
+Status launch_rows(void (*kernel)(Params), int64_t rows, void* stream, const Params& params) {
+  return launch(kernel, divide_up(rows, kRowsPerBlock), kRowThreads, 0, stream, params);
+}
+
+template <typename S>
+Status round_values(const void* in, void* out, int64_t count, void* stream) {
+  constexpr int64_t kMaxBlocks = 4096;  // each thread takes several values from there on
+  const RoundValues<S> params{static_cast<const Compute<S>*>(in), static_cast<S*>(out), count};
+  return launch(round_values_kernel<S>, std::min(divide_up(count, kRowThreads), kMaxBlocks), kRowThreads, 0, stream,
+                params);
+}
+
+template <typename In>
+Status sum_rows(const SumRows<In>& params, void* stream) {
+  const int64_t blocks = divide_up(params.rows, params.rows_per_sum) * divide_up(params.columns, kLanes);
+  return launch(sum_rows_kernel<In>, blocks, kRowThreads, sizeof(Compute<In>[kRowsPerBlock][kLanes]), stream, params);
 }
 
 }  // namespace fused_rnn::cuda

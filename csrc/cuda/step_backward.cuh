@@ -2,7 +2,7 @@
 // back through the recurrent weights, and the cell, in one kernel. Stages run from the last to the first.
 #pragma once
 
-#include "csrc/cells/cells.h"
+#include "csrc/cuda/gates.cuh"
 #include "csrc/cuda/tile.cuh"
 
 namespace fused_rnn::cuda {

@@ -3,7 +3,7 @@
 // some units, so that it has complete preactivations in hand.
 #pragma once
 
-#include "csrc/cells/cells.h"
+#include "csrc/cuda/gates.cuh"
 #include "csrc/cuda/tile.cuh"
 
 namespace fused_rnn::cuda {

@@ -1,6 +1,7 @@
 // The time loop, forward: input products a chunk of loop steps at a time, then one kernel for each step and stage.
 #pragma once
 
+#include "csrc/cuda/rows.cuh"
 #include "csrc/cuda/step_forward.cuh"
 #include "csrc/cuda/stepwise_host.h"
 #include "csrc/cuda/workspace.h"

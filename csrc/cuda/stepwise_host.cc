@@ -1,6 +1,8 @@
 // What the two time loops share on the host.
 #include "csrc/cuda/stepwise_host.h"
 
+#include <algorithm>
+
 namespace fused_rnn::cuda {
 
 Loop::Loop(const SequenceParams& p, const int64_t* device_lengths)

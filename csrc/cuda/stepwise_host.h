@@ -1,9 +1,7 @@
-// What the two time loops share on the host: how many steps there are, which tile suits, and launches of little matter.
+// What the two time loops share on the host: how many steps there are, which tile suits, and large products.
 #pragma once
 
-#include <algorithm>
-
-#include "csrc/cuda/rows.cuh"
+#include "csrc/cuda/storage.cuh"
 
 namespace fused_rnn::cuda {
 
@@ -58,25 +56,6 @@ Status multiply_large(const SequenceParams& params, const Extent& extent, const 
 template <typename From, typename To, int kCount>
 void copy_pointers(From* const (&from)[kCount], To* (&to)[kCount]) {
   for (int i = 0; i < kCount; ++i) to[i] = static_cast<To*>(from[i]);
-}
-
-template <typename Params>
-Status launch_rows(void (*kernel)(Params), int64_t rows, void* stream, const std::common_type_t<Params>& params) {
-  return launch(kernel, divide_up(rows, kRowsPerBlock), kRowThreads, 0, stream, params);
-}
-
-template <typename S>
-Status round_values(const void* in, void* out, int64_t count, void* stream) {
-  constexpr int64_t kMaxBlocks = 4096;  // each thread takes several values from there on
-  const RoundValues<S> params{static_cast<const Compute<S>*>(in), static_cast<S*>(out), count};
-  return launch(round_values_kernel<S>, std::min(divide_up(count, kRowThreads), kMaxBlocks), kRowThreads, 0, stream,
-                params);
-}
-
-template <typename In>
-Status sum_rows(const SumRows<In>& params, void* stream) {
-  const int64_t blocks = divide_up(params.rows, params.rows_per_sum) * divide_up(params.columns, kLanes);
-  return launch(sum_rows_kernel<In>, blocks, kRowThreads, sizeof(Compute<In>[kRowsPerBlock][kLanes]), stream, params);
 }
 
 }  // namespace fused_rnn::cuda

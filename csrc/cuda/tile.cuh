@@ -3,8 +3,6 @@
 // among kSlices slices, whose partial sums are added up in a fixed order at the end.
 #pragma once
 
-#include <utility>
-
 #include "csrc/cuda/storage.cuh"
 
 namespace fused_rnn::cuda {
@@ -24,9 +22,6 @@ struct Tile {
   static __device__ int slice() { return threadIdx.x / (kColThreads * kRowThreads); }
 };
 
-__host__ __device__ constexpr int64_t divide_up(int64_t value, int64_t by) {
-  return (value + by - 1) / by;
-}
 __host__ __device__ constexpr int smaller(int64_t value, int than) {
   return value < than ? static_cast<int>(value) : than;
 }
@@ -89,8 +84,8 @@ struct RowPanel {
   }
 };
 
-// kDepth rows of weights, whose columns are neighbours in memory: for each column thread a pack of four columns, which
-// are kColumns gradients' worth (see cell.h) of each of 4 / kColumns neighbouring units.
+// kDepth rows of weights, whose columns are neighbours in memory: for each column thread a pack of four columns, namely
+// the kColumns of each of 4 / kColumns neighbouring units.
 template <typename Tile, int kColumns>
 struct WeightPanel {
   using C = typename Tile::C;
@@ -211,33 +206,6 @@ __device__ __forceinline__ void multiply_panels(Panels (&buffers)[2], int64_t co
     if (more) buffers[(panel + 1) % 2].store(staged);
     __syncthreads();
   }
-}
-
-// Calls f(integral_constant) for 0 .. kCount - 1.
-template <typename F, int... kIndex>
-__device__ __forceinline__ void for_each_index(F&& f, std::integer_sequence<int, kIndex...>) {
-  (f(std::integral_constant<int, kIndex>{}), ...);
-}
-
-template <int kCount, typename F>
-__device__ __forceinline__ void for_each_index(F&& f) {
-  for_each_index(f, std::make_integer_sequence<int, kCount>{});
-}
-
-// Where the columns of a gate stand: in which kernel, and behind how many other gates there.
-template <typename CellType>
-__host__ __device__ constexpr int kernel_of(int gate) {
-  int kernel = 0;
-  while (gate >= CellType::kInfo.kernel_gates[kernel]) gate -= CellType::kInfo.kernel_gates[kernel++];
-  return kernel;
-}
-
-template <typename CellType>
-__host__ __device__ constexpr int place_of(int gate) {
-  for (int kernel = 0; gate >= CellType::kInfo.kernel_gates[kernel]; ++kernel) {
-    gate -= CellType::kInfo.kernel_gates[kernel];
-  }
-  return gate;
 }
 
 }  // namespace fused_rnn::cuda
