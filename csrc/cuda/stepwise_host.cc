@@ -23,10 +23,7 @@ Status Loop::begin(const SequenceParams& p, int64_t* device_lengths) {
   FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
                                         "ask the GPU for its size"));
   if (p.lengths == nullptr) return {};
-  // From memory that is not pinned: CUDA has taken the lengths when the call returns.
-  return cuda_status(cudaMemcpyAsync(device_lengths, p.lengths, p.B * sizeof(int64_t), cudaMemcpyHostToDevice,
-                                     static_cast<cudaStream_t>(p.stream)),
-                     "copy the lengths to the GPU");
+  return copy_lengths(p.lengths, p.B, device_lengths, p.stream);
 }
 
 TileSize Loop::tile_size(int64_t large_rows, int64_t large_units) const {

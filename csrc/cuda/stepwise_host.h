@@ -21,6 +21,8 @@ struct Loop {
   TileSize tile_size(int64_t large_rows, int64_t large_units) const;
 };
 
+// device_lengths [B] = lengths, which are the caller's again when this returns.
+Status copy_lengths(const int64_t* lengths, int64_t B, int64_t* device_lengths, void* stream);
 // to [B, H] = from, for each state.
 Status copy_states(const SequenceParams& params, const void* const* from, void* const* to, int states, size_t bytes);
 Status clear(void* data, int64_t bytes, void* stream);
