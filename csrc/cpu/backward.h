@@ -38,7 +38,7 @@ class BackwardDriver {
       blocks_[i].d_h = workspace.take<T>(count * H_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
-    gradient_scratch_ = workspace.take<T>(WeightGradientScratch<T>::kSize * larger(1, p_.threads.count));
+    gradient_scratch_ = workspace.take<T>(WeightGradientScratch<T>::size(H_) * larger(1, p_.threads.count));
   }
 
   void run() {
@@ -49,25 +49,23 @@ class BackwardDriver {
       block.first_pair = first;
       first += block.rows.pairs();
     }
-    with_team(plan_, p_.threads, [&](Team& team, bool per_block) {
+    with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      if (!per_block) return run_block(blocks_[0], team);
-      team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
-        Alone alone;
-        for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
-      });
+      if (plan_.way != Sharing::kRows) {
+        run_block(blocks_[0], team);
+      } else {
+        team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
+          Team alone;
+          for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
+        });
+      }
+      finish(team);
     });
-    if (plan_.way == Sharing::kAlone) {
-      Alone team;
-      finish(team);
-    } else {
-      Claiming team(p_.threads);
-      finish(team);
-    }
   }
 
  private:
   static constexpr bool kHasC = C::kInfo.states > 1;
+  static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kSaved = C::kInfo.saved;
   static constexpr int64_t kWidth = C::kColumns;  // of d_z, in units of H_
@@ -89,7 +87,7 @@ class BackwardDriver {
   }
 
   // One step reads the kernels where they are: transposing them would cost more than it saves.
-  bool in_place() const { return p_.T == 1 && sizeof(S) == sizeof(T); }
+  bool in_place() const { return kMayStayInPlace && p_.T == 1; }
 
   // The first column that the recurrent products of a stage read, and the first that the input product reads.
   static constexpr int recurrent_window(int stage) { return C::recurrent_column(C::kStage[stage].first); }
@@ -177,17 +175,17 @@ class BackwardDriver {
   void recurrent_product(const Block& block, int64_t step, int64_t row, int64_t products, int64_t count, int64_t panel,
                          T* out) const {
     constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
-    if (in_place()) {
-      memset(out, 0, count * kPanel<T> * sizeof(T));
-      const int64_t columns = smaller(kPanel<T>, p_.H - panel * kPanel<T>);
-      if constexpr (sizeof(S) == sizeof(T)) {
-        for (int gate = kFirst; products > 0 && gate < kFirst + kGates; ++gate) {
-          const Gate<S> r = gate_columns<C, S>(p_, gate, p_.I + panel * kPanel<T>);
-          dot_product(products, columns, p_.H, d_z(block.pair(step, row), C::recurrent_column(gate)), kWidth * H_,
-                      r.data, r.stride, out, kPanel<T>);
+    if constexpr (kMayStayInPlace) {
+      if (in_place()) {
+        DotRun<T> runs[kGates];
+        for (int i = 0; i < kGates; ++i) {
+          runs[i] =
+              dot_run(block.pair(step, row), C::recurrent_column(kFirst + i), kFirst + i, p_.I + panel * kPanel<T>);
         }
+        dot_product(products, smaller(kPanel<T>, p_.H - panel * kPanel<T>), runs, kGates, out, kPanel<T>);
+        memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
+        return;
       }
-      return;
     }
     if (products > 0) {
       static constexpr T kZeros[kPanel<T>] = {};
@@ -295,7 +293,7 @@ class BackwardDriver {
           input_product(pair, rows, panel, out);
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
-            store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column));
+            store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
           }
         }
       }
@@ -303,20 +301,25 @@ class BackwardDriver {
   }
 
   void input_product(int64_t pair, int64_t rows, int64_t panel, T* out) const {
-    static constexpr T kZeros[kPanel<T>] = {};
-    if (!in_place()) {
-      tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
-                 Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
-      return;
-    }
-    memset(out, 0, rows * kPanel<T> * sizeof(T));
-    if constexpr (sizeof(S) == sizeof(T)) {
-      for (int gate = 0; gate < C::kInfo.gates; ++gate) {
-        const Gate<S> w = gate_columns<C, S>(p_, gate, panel * kPanel<T>);
-        dot_product(rows, smaller(kPanel<T>, p_.I - panel * kPanel<T>), p_.H, d_z(pair, C::input_column(gate)),
-                    kWidth * H_, w.data, w.stride, out, kPanel<T>);
+    constexpr int kGates = C::kInfo.gates;
+    if constexpr (kMayStayInPlace) {
+      if (in_place()) {
+        DotRun<T> runs[kGates];
+        for (int gate = 0; gate < kGates; ++gate) {
+          runs[gate] = dot_run(pair, C::input_column(gate), gate, panel * kPanel<T>);
+        }
+        return dot_product(rows, smaller(kPanel<T>, p_.I - panel * kPanel<T>), runs, kGates, out, kPanel<T>);
       }
     }
+    static constexpr T kZeros[kPanel<T>] = {};
+    tile_block(rows, kGates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
+               Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
+  }
+
+  // One gate's part of a product of d_z with rows [row, ...) of the kernels, where these lie.
+  DotRun<T> dot_run(int64_t pair, int column, int gate, int64_t row) const {
+    const Gate<S> kernel = gate_columns<C, S>(p_, gate, row);
+    return {d_z(pair, column), kWidth * H_, reinterpret_cast<const T*>(kernel.data), kernel.stride, p_.H};
   }
 
   // For each gate: the rows of x, and the rows of h (or of the operand of its stage).
@@ -329,7 +332,7 @@ class BackwardDriver {
       last_task[i] = tasks += weight_gradient_tasks(jobs[i]);
     }
     team.share(tasks, [&](int part, int64_t begin, int64_t end) {
-      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * WeightGradientScratch<T>::kSize);
+      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * WeightGradientScratch<T>::size(H_));
       for (int64_t task = begin; task < end; ++task) {
         int i = 0;
         while (task >= last_task[i]) ++i;

@@ -39,11 +39,11 @@ class ForwardDriver {
 
   void run() {
     for (int64_t i = 0; i < plan_.blocks; ++i) fill_rows(p_, i, plan_.blocks, scratch_, blocks_[i].rows);
-    with_team(plan_, p_.threads, [&](Team& team, bool per_block) {
+    with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      if (!per_block) return run_block(blocks_[0], team);
+      if (plan_.way != Sharing::kRows) return run_block(blocks_[0], team);
       team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
-        Alone alone;
+        Team alone;
         for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
       });
     });
@@ -271,10 +271,10 @@ class ForwardDriver {
     if constexpr (kLast) {
       const int64_t count = smaller(kUnits, p_.H - unit);
       const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
-      store_row(h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
+      store_row(h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count, kUnits);
       if (p_.saved == nullptr) return;
       S* to = static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
-      for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count);
+      for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count, kUnits);
     }
   }
 

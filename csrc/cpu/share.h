@@ -1,9 +1,6 @@
 // Which way the work of one call is shared among threads.
 #pragma once
 
-#include <type_traits>
-#include <utility>
-
 #include "csrc/cpu/team.h"
 #include "csrc/cpu/vector.h"
 
@@ -16,7 +13,6 @@ struct Sharing {
     kAlone,  // too little work to share
     kRows,   // each thread takes rows of the batch through all of time: no meetings, but each reads all of R every step
     kUnits,  // each thread takes units of every step: each reads its share of R, and they meet once a stage
-    kTasks,  // as kUnits for a single step, where there is no time for threads to settle: whoever is free takes a panel
   };
   Way way;
   int64_t blocks;  // of rows
@@ -24,7 +20,7 @@ struct Sharing {
 
 // recurrent_row_bytes: the packed recurrent weights of one row of R.
 inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_bytes) {
-  constexpr int64_t kWorthSharing = 1 << 20;  // multiply-adds of a call: some 10 us
+  constexpr int64_t kWorthSharing = 1 << 21;  // multiply-adds of a call: some 10 us
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
   constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
   const int64_t threads = params.threads.count;
@@ -32,9 +28,8 @@ inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_
   const int64_t step_work = params.B * params.H * gates * (params.T > 1 ? params.H : params.I + params.H);
   const int64_t call_work = params.B * params.H * gates * (params.I + params.H) * params.T;
   if (threads <= 1 || call_work < kWorthSharing) return {Sharing::kAlone, 1};
-  if (params.T == 1) return {Sharing::kTasks, 1};
   const bool whole_tiles = params.B >= threads * kTileRows;
-  if (whole_tiles && params.H * recurrent_row_bytes <= kCacheBytes) {
+  if (params.T > 1 && whole_tiles && params.H * recurrent_row_bytes <= kCacheBytes) {
     return {Sharing::kRows, smaller(threads, kMaxBlocks)};
   }
   if (step_work >= kWorthMeeting) return {Sharing::kUnits, 1};
@@ -42,18 +37,15 @@ inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_
   return {Sharing::kAlone, 1};
 }
 
-// Calls f(team, per_block) with the team for this way of sharing; per_block says that each block is a task of its own.
+// Calls f with the team for a call that is shared this way.
 template <typename F>
 void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
   if (sharing.way == Sharing::kAlone) {
-    Alone team;
-    f(team, false);
-  } else if (sharing.way == Sharing::kUnits) {
-    Lockstep team(threads);
-    f(team, false);
+    Team leader;
+    f(leader);
   } else {
-    Claiming team(threads);
-    f(team, sharing.way == Sharing::kRows);
+    Team team(threads);
+    f(team);
   }
 }
 

@@ -77,21 +77,22 @@ FUSED_RNN_FN void narrow(float x, Float16& to) {
 // to[0, count) = from[0, count), then zeros up to width.
 template <typename S>
 FUSED_RNN_FN void load_row(const S* from, Compute<S>* __restrict to, int64_t count, int64_t width) {
-  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
-    memcpy(to, from, count * sizeof(S));
-  } else {
-    for (int64_t n = 0; n < count; ++n) to[n] = widen(from[n]);
+  if (count == width) {  // where width is a constant, so is this loop's length
+    for (int64_t n = 0; n < width; ++n) to[n] = widen(from[n]);
+    return;
   }
+  for (int64_t n = 0; n < count; ++n) to[n] = widen(from[n]);
   for (int64_t n = count; n < width; ++n) to[n] = 0;
 }
 
+// to[0, count) = from[0, count); `usual`, a constant, is the count to be fast for.
 template <typename S>
-FUSED_RNN_FN void store_row(const Compute<S>* from, S* __restrict to, int64_t count) {
-  if constexpr (sizeof(S) == sizeof(Compute<S>)) {
-    memcpy(to, from, count * sizeof(S));
-  } else {
-    for (int64_t n = 0; n < count; ++n) narrow(from[n], to[n]);
+FUSED_RNN_FN void store_row(const Compute<S>* from, S* __restrict to, int64_t count, int64_t usual = 0) {
+  if (count == usual) {
+    for (int64_t n = 0; n < usual; ++n) narrow(from[n], to[n]);
+    return;
   }
+  for (int64_t n = 0; n < count; ++n) narrow(from[n], to[n]);
 }
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET

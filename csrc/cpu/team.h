@@ -1,6 +1,5 @@
 // Sharing the work of a call among the caller's threads, without threads of its own and without ever waiting for a
-// thread that has not come: the pool may be busy, or smaller than it said. The calling thread leads and can do all the
-// work alone; the others join when the pool gets round to running them.
+// thread that has not come: the pool may be busy, or smaller than it said.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +11,8 @@
 
 namespace fused_rnn {
 
-// A reference to a callable that does the tasks [begin, end) as member `part` of those at work, 0 <= part <
-// threads.count. (Not std::function, whose code each instruction set would compile for itself and the linker would
-// merge.)
+// A reference to a callable that does the tasks [begin, end) as member `part` of a team, 0 <= part < threads.count.
+// (Not std::function, whose code each instruction set would compile for itself and the linker would merge.)
 class Work {
  public:
   template <typename F>
@@ -29,42 +27,25 @@ class Work {
   void (*call_)(void*, int, int64_t, int64_t);
 };
 
+// The threads that work on one call of the core. The calling thread leads and can do all the work alone; the others
+// join when the pool gets round to running them, and stay until the team is gone.
+//
+// The tasks of share() are cut into runs, each member's own first, so that what a member reads stays in its cache from
+// one share() to the next; whoever is done takes what no one has begun. A share() costs under a microsecond.
 class Team {
  public:
-  virtual ~Team();
+  Team();  // of the leader alone
+  explicit Team(const Threads& threads);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
   // Runs work over the tasks [0, tasks), each once, and returns when all of them are done.
-  virtual void share(int64_t tasks, Work work) = 0;
-};
-
-// The leader on its own.
-class Alone final : public Team {
- public:
-  ~Alone() override;
-  void share(int64_t tasks, Work work) override;
-};
-
-// Members take one task after another, whoever is free: for few calls of share() with large tasks.
-class Claiming final : public Team {
- public:
-  explicit Claiming(const Threads& threads);
-  ~Claiming() override;
-  void share(int64_t tasks, Work work) override;
+  void share(int64_t tasks, Work work);
 
  private:
-  const Threads& threads_;
-};
-
-// Members stay for the life of the team and each gets the same run of tasks every time, so that what it reads stays in
-// its own cache: for many calls of share() in quick succession. A meeting costs under a microsecond.
-class Lockstep final : public Team {
- public:
-  explicit Lockstep(const Threads& threads);
-  ~Lockstep() override;
-  void share(int64_t tasks, Work work) override;
-
- private:
-  struct Meeting;
-  std::shared_ptr<Meeting> meeting_;
+  struct Shared;
+  std::shared_ptr<Shared> shared_;  // null for a leader alone
 };
 
 }  // namespace fused_rnn

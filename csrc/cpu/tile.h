@@ -9,6 +9,7 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 template <typename T, int V>
 struct Packed {
   static constexpr int kVectors = V;
+  static constexpr bool kIsPacked = true;
   const T* data;  // [K, V * lanes]
   FUSED_RNN_FN Packed from(int64_t k) const { return {data + k * V * kLanes<T>}; }
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<T>); }
@@ -18,6 +19,7 @@ struct Packed {
 template <typename T, int V>
 struct InPlace {
   static constexpr int kVectors = V;
+  static constexpr bool kIsPacked = false;
   const T* column[V];
   int64_t stride[V];
   FUSED_RNN_FN InPlace from(int64_t k) const {
@@ -25,7 +27,11 @@ struct InPlace {
     for (int v = 0; v < V; ++v) later.column[v] += k * stride[v];
     return later;
   }
-  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const { return load(column[v] + k * stride[v]); }
+  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
+    // No hardware prefetcher follows strides of a page or more.
+    __builtin_prefetch(column[v] + (k + 12) * stride[v]);
+    return load(column[v] + k * stride[v]);
+  }
 };
 
 // The left operand of a tile: element (m, k) stands at data[m * row + k * column].
@@ -100,20 +106,32 @@ void tile_rows(int rows, int64_t K, Left<T> a, const Right& b, const T* init, in
 // cache.
 constexpr int64_t kDepth = 128;
 
+// A right operand in place is copied for as long as it is used again: its rows lie far apart, often in the same few
+// sets of a cache.
 template <typename T, typename Right>
 void tile_block(int64_t rows, int64_t K, Left<T> a, const Right& b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
-  int64_t k = 0;
-  do {
-    const int64_t depth = smaller(kDepth, K - k);
+  constexpr int V = Right::kVectors;
+  const auto multiply = [&](int64_t k, int64_t depth, const auto& right) {
     for (int64_t m = 0; m < rows; m += kTileRows) {
       const T* from = k == 0 ? init + m * init_stride : out + m * out_stride;
-      tile_rows<Right::kVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                                 Left<T>{a.data + m * a.row + k * a.column, a.row, a.column}, b.from(k), from,
-                                 k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
+      tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
+                   Left<T>{a.data + m * a.row + k * a.column, a.row, a.column}, right, from,
+                   k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
     }
-    k += kDepth;
-  } while (k < K);
+  };
+  for (int64_t k = 0; k == 0 || k < K; k += kDepth) {
+    const int64_t depth = smaller(kDepth, K - k);
+    if (Right::kIsPacked || rows <= kTileRows) {
+      multiply(k, depth, b.from(k));
+    } else {
+      alignas(64) T copy[kDepth * V * kLanes<T>];
+      for (int64_t i = 0; i < depth; ++i) {
+        for (int v = 0; v < V; ++v) store(copy + (i * V + v) * kLanes<T>, b.row(k + i, v));
+      }
+      multiply(k, depth, Packed<T, V>{copy});
+    }
+  }
 }
 
 // Rows that go through tile_block() together before the cell is applied to them: enough that b is read rarely, few
@@ -124,54 +142,84 @@ constexpr int64_t kBlockRows = 8 * kTileRows;
 constexpr int kDotRows = kTileRows / 3 * 2;
 constexpr int kDotColumns = 4;
 
-// out[m, n] += sum_k a[m, k] * b[n, k] for m in [0, M), n in [0, N): both operands are read along their rows, so that a
-// matrix used once need not be transposed. out is [M, out_stride].
+// A run of the depth of a dot product: element (m, k) of a stands at a[m * a_stride + k], element (n, k) of b at
+// b[n * b_stride + k], for k in [0, K). a may be read up to the next multiple of the lanes, where it must be finite.
+template <typename T>
+struct DotRun {
+  const T* a;
+  int64_t a_stride;
+  const T* b;
+  int64_t b_stride;
+  int64_t K;
+};
+
+template <typename T>
+FUSED_RNN_FN Vector<T> load_first(const T* from, int64_t count) {
+  T lanes[kLanes<T>] = {};
+  for (int64_t lane = 0; lane < count; ++lane) lanes[lane] = from[lane];
+  return load(lanes);
+}
+
+template <typename T>
+FUSED_RNN_FN T sum_lanes(const Vector<T>& vector) {
+  T lanes[kLanes<T>];
+  store(lanes, vector);
+  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+// out[m, n] = sum over all runs and k of a(m, k) * b(n, k), for m in [0, M), n in [0, N). Both operands are read along
+// their rows, so that a matrix used once need not be transposed. out is [M, out_stride].
 template <int M, int N, typename T>
-FUSED_RNN_FN void dot_tile(int64_t K, const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* out,
-                           int64_t out_stride) {
+FUSED_RNN_FN void dot_tile(const DotRun<T>* runs, int count, int64_t m0, int64_t n0, T* out, int64_t out_stride) {
   Vector<T> sum[M][N] = {};
-  int64_t k = 0;
-  for (; k + kLanes<T> <= K; k += kLanes<T>) {
-    Vector<T> right[N];
-#pragma GCC unroll 4
-    for (int n = 0; n < N; ++n) right[n] = load(b + n * b_stride + k);
+  const auto add = [&](const T* a, int64_t a_stride, const Vector<T>(&right)[N]) __attribute__((always_inline)) {
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      const Vector<T> left = load(a + m * a_stride + k);
+      const Vector<T> left = load(a + m * a_stride);
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) sum[m][n] += left * right[n];
     }
+  };
+  for (int i = 0; i < count; ++i) {
+    const DotRun<T>& run = runs[i];
+    const T* a = run.a + m0 * run.a_stride;
+    const T* b = run.b + n0 * run.b_stride;
+    Vector<T> right[N];
+    int64_t k = 0;
+    for (; k + kLanes<T> <= run.K; k += kLanes<T>) {
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) right[n] = load(b + n * run.b_stride + k);
+      add(a + k, run.a_stride, right);
+    }
+    if (k < run.K) {
+      for (int n = 0; n < N; ++n) right[n] = load_first(b + n * run.b_stride + k, run.K - k);
+      add(a + k, run.a_stride, right);
+    }
   }
   for (int m = 0; m < M; ++m) {
-    for (int n = 0; n < N; ++n) {
-      T total = 0;
-      for (int lane = 0; lane < kLanes<T>; ++lane) total += sum[m][n][lane];
-      for (int64_t rest = k; rest < K; ++rest) total += a[m * a_stride + rest] * b[n * b_stride + rest];
-      out[m * out_stride + n] += total;
-    }
+    for (int n = 0; n < N; ++n) out[m * out_stride + n] = sum_lanes<T>(sum[m][n]);
   }
 }
 
-// out[m, n] += sum_k a[m, k] * b[n, k] for any number of rows m and columns n.
+// dot_tile() for any number of rows m and columns n.
 template <typename T>
-void dot_product(int64_t rows, int64_t columns, int64_t K, const T* a, int64_t a_stride, const T* b, int64_t b_stride,
-                 T* out, int64_t out_stride) {
+void dot_product(int64_t rows, int64_t columns, const DotRun<T>* runs, int count, T* out, int64_t out_stride) {
   for (int64_t n = 0; n < columns; n += kDotColumns) {
     const bool wide = n + kDotColumns <= columns;
     int64_t m = 0;
     for (; wide && m + kDotRows <= rows; m += kDotRows) {
-      dot_tile<kDotRows, kDotColumns>(K, a + m * a_stride, a_stride, b + n * b_stride, b_stride,
-                                      out + m * out_stride + n, out_stride);
+      dot_tile<kDotRows, kDotColumns>(runs, count, m, n, out + m * out_stride + n, out_stride);
     }
     for (; m < rows; ++m) {
       if (wide) {
-        dot_tile<1, kDotColumns>(K, a + m * a_stride, a_stride, b + n * b_stride, b_stride, out + m * out_stride + n,
-                                 out_stride);
+        dot_tile<1, kDotColumns>(runs, count, m, n, out + m * out_stride + n, out_stride);
         continue;
       }
       for (int64_t last = n; last < columns; ++last) {
-        dot_tile<1, 1>(K, a + m * a_stride, a_stride, b + last * b_stride, b_stride, out + m * out_stride + last,
-                       out_stride);
+        dot_tile<1, 1>(runs, count, m, last, out + m * out_stride + last, out_stride);
       }
     }
   }

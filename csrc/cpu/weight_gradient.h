@@ -13,34 +13,32 @@ struct WeightGradient {
   const S* const* left;          // [pairs] rows of M values, or
   const Compute<S>* left_array;  // [pairs, left_stride], where left is null
   int64_t left_stride;
-  const Compute<S>* d_z;  // [pairs, d_z_stride], from the gate's column on; kPanel-wide reads stay inside
+  const Compute<S>* d_z;  // [pairs, d_z_stride], from the gate's column on; a multiple of kPanel wide
   int64_t d_z_stride;
   int64_t pairs, M, N;
   S* out;  // [M, out_stride]
   int64_t out_stride;
 };
 
+// The rows of the result that one task computes: few enough that they stay in a second-level cache while all pairs go
+// by.
 constexpr int64_t kGradientRows = 32 * kTileRows;
-
-template <typename T>
-constexpr int64_t kGradientColumns = 4 * kPanel<T>;
 
 template <typename S>
 int64_t weight_gradient_tasks(const WeightGradient<S>& g) {
-  return divide_up(g.M, kGradientRows) * divide_up(g.N, kGradientColumns<Compute<S>>);
+  return divide_up(g.M, kGradientRows);
 }
 
 // What one thread needs to compute a task.
 template <typename T>
 struct WeightGradientScratch {
   T* left;  // [kGradientRows / kTileRows, kDepth, kTileRows]
-  T* d_z;   // [kGradientColumns / kPanel, kDepth, kPanel]
-  T* sum;   // [kGradientRows, kGradientColumns]
+  T* d_z;   // [kDepth, kPanel]
+  T* sum;   // [kGradientRows, H_]
 
-  static constexpr int64_t kSize =
-      kGradientRows * kDepth + kGradientColumns<T> * kDepth + kGradientRows * kGradientColumns<T>;
+  static constexpr int64_t size(int64_t H_) { return (kGradientRows + kPanel<T>)*kDepth + kGradientRows * H_; }
   explicit WeightGradientScratch(T* memory)
-      : left(memory), d_z(left + kGradientRows * kDepth), sum(d_z + kGradientColumns<T> * kDepth) {}
+      : left(memory), d_z(left + kGradientRows * kDepth), sum(d_z + kPanel<T> * kDepth) {}
 };
 
 // to [rows / kTileRows, depth, kTileRows] = columns [m, m + rows) of the left operand of pairs [pair, pair + depth);
@@ -67,32 +65,37 @@ void pack_left(const WeightGradient<S>& g, int64_t pair, int64_t depth, int64_t 
 template <typename S>
 void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const WeightGradientScratch<Compute<S>>& scratch) {
   using T = Compute<S>;
-  const int64_t column_blocks = divide_up(g.N, kGradientColumns<T>);
-  const int64_t m0 = task / column_blocks * kGradientRows, n0 = task % column_blocks * kGradientColumns<T>;
-  const int64_t rows = smaller(kGradientRows, g.M - m0), columns = smaller(kGradientColumns<T>, g.N - n0);
-  const int64_t panels = divide_up(columns, kPanel<T>), stride = panels * kPanel<T>;
-  memset(scratch.sum, 0, round_up(rows, kTileRows) * stride * sizeof(T));
-  for (int64_t pair = 0; pair < g.pairs; pair += kDepth) {
+  const int64_t tasks = weight_gradient_tasks(g), share = round_up(divide_up(g.M, tasks), kTileRows);
+  const int64_t m0 = smaller(g.M, task * share), rows = smaller(share, g.M - m0);
+  T* sum = scratch.sum;
+  int64_t stride = round_up(g.N, kPanel<T>);
+  if constexpr (std::is_same_v<S, T>) {
+    // Sums that one block completes go where they belong; long ones gather in the scratch memory, whose rows do not
+    // fall on one another in the caches.
+    if (g.pairs <= kDepth && g.N % kPanel<T> == 0) {
+      sum = g.out + m0 * g.out_stride;
+      stride = g.out_stride;
+    }
+  }
+  static constexpr T kZeros[kPanel<T>] = {};
+  for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
     pack_left(g, pair, depth, m0, rows, scratch.left);
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      T* right = scratch.d_z + panel * kDepth * kPanel<T>;
-      const T* from = g.d_z + pair * g.d_z_stride + n0 + panel * kPanel<T>;
+    for (int64_t column = 0; column < g.N; column += kPanel<T>) {
+      const T* from = g.d_z + pair * g.d_z_stride + column;
       for (int64_t k = 0; k < depth; ++k) {
-        load_row(from + k * g.d_z_stride, right + k * kPanel<T>, kPanel<T>, kPanel<T>);
+        load_row(from + k * g.d_z_stride, scratch.d_z + k * kPanel<T>, kPanel<T>, kPanel<T>);
       }
-    }
-    for (int64_t panel = 0; panel < panels; ++panel) {
-      const Packed<T, kTileVectors> right{scratch.d_z + panel * kDepth * kPanel<T>};
       for (int64_t m = 0; m < rows; m += kTileRows) {
-        T* sum = scratch.sum + m * stride + panel * kPanel<T>;
-        tile<kTileRows, kTileVectors>(depth, Left<T>{scratch.left + m * depth, 1, kTileRows}, right, sum, stride, sum,
-                                      stride);
+        T* at = sum + m * stride + column;
+        tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
+                                Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
+                                pair == 0 ? kZeros : at, pair == 0 ? 0 : stride, at, stride);
       }
     }
   }
-  for (int64_t m = 0; m < rows; ++m) {
-    store_row(scratch.sum + m * stride, g.out + (m0 + m) * g.out_stride + n0, columns);
+  if (static_cast<const void*>(sum) == scratch.sum) {
+    for (int64_t m = 0; m < rows; ++m) store_row(sum + m * stride, g.out + (m0 + m) * g.out_stride, g.N);
   }
 }
 
