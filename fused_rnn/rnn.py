@@ -29,7 +29,7 @@ def dynamic_rnn(
     loop, in which fused cells inside wrappers and stacks run step by step.
 
     Args:
-      cell: the cell.
+      cell: an RNNCell.
       inputs: [B, T, I], or [T, B, I] if `time_major`.
       sequence_length: integers [B]; past a row's length outputs are 0 and the state is copied through.
         Lengths below 0 count as 0 and above T as T, as TensorFlow's loop takes them.
@@ -47,17 +47,8 @@ def dynamic_rnn(
       ValueError: for neither an initial_state nor a dtype, or a wrong shape.
     """
     if not isinstance(cell, FusedCell) or tf.nest.is_nested(inputs):
-        return tf.compat.v1.nn.dynamic_rnn(
-            cell,
-            inputs,
-            sequence_length,
-            initial_state,
-            dtype,
-            parallel_iterations,
-            swap_memory,
-            time_major,
-            scope,
-        )
+        options = (dtype, parallel_iterations, swap_memory, time_major, scope)
+        return tf.compat.v1.nn.dynamic_rnn(cell, inputs, sequence_length, initial_state, *options)
     with tf.compat.v1.variable_scope(scope or "rnn"):
         inputs = tf.convert_to_tensor(inputs)
         if inputs.shape.rank is not None and inputs.shape.rank != 3:

@@ -6,10 +6,11 @@
 //   kCarry                      values of a unit that go from the first stage to the second
 //   kRecurrentBias              whether the recurrent product has a bias of its own
 //   kColumns                    values of a unit in d_z, the gradients of the preactivations
-//   kWritten[s]                 the columns of d_z that the backward function of stage s writes
+//   kWritten[s]                 the columns of d_z that the backward function of stage s writes: those of its gates
 //   input_column(gate)          where in d_z the gradient of a gate's input product stands,
 //   recurrent_column(gate)      and that of its recurrent product (they differ where the cell treats the two apart).
-//                               The columns of all gates form one window each, in whatever order.
+//                               The columns of all gates form one window each, in whatever order; gates of one
+//                               kernel stand side by side in it, in the kernel's order.
 //   forward<s>(Forward&)        from zx, zh, h_prev, c_prev (and carry): the last stage sets h, c and saved; a first of
 //                               two sets carry and operand, the left side of the second stage's product
 //   backward<s>(Backward&)      from saved, h_prev, h, d_h, d_c (and, first of two stages, d_operand): sets its columns

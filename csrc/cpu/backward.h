@@ -79,13 +79,6 @@ class BackwardDriver {
     int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] + row; }
   };
 
-  static int64_t count_pairs(const SequenceParams& params) {
-    if (params.lengths == nullptr) return params.T * params.B;
-    int64_t pairs = 0;
-    for (int64_t b = 0; b < params.B; ++b) pairs += params.lengths[b];
-    return pairs;
-  }
-
   // One step reads the kernels where they are: transposing them would cost more than it saves.
   bool in_place() const { return kMayStayInPlace && p_.T == 1; }
 

@@ -65,6 +65,14 @@ inline void fill_rows(const SequenceParams& params, int64_t block, int64_t block
   }
 }
 
+// All (step, row) pairs of a call.
+inline int64_t count_pairs(const SequenceParams& params) {
+  if (params.lengths == nullptr) return params.T * params.B;
+  int64_t pairs = 0;
+  for (int64_t b = 0; b < params.B; ++b) pairs += params.lengths[b];
+  return pairs;
+}
+
 // Sets a tensor [T, B, width] to zero past the rows' ends. Time is the outer loop, for the sake of time-major tensors.
 template <typename S>
 void clear_padding(const Rows& rows, int64_t T, int64_t width, const Strides& strides, void* tensor) {

@@ -15,7 +15,7 @@ struct StepBackward {
   int64_t I, H, step;
   const S* kernels[kMaxKernels];  // [I + H, kernel_gates[k] * H]
   const S* initial_h;             // [B, H]
-  const S *y, *d_y;               // [T, B, H] through y_strides
+  const S *y, *d_y;               // [T, B, H] through y_strides; d_y may be null
   Strides y_strides;
   const S* saved;           // [T, B, saved, H]
   const C* d_z_next;        // [B, kColumns, H] of the loop step after this one; null where there is none
@@ -109,7 +109,8 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
     load_unit<CellType>(p, b, unit, u);
     if constexpr (Stage::kLast) {
       const int64_t t = p.rows.time(b, p.step);
-      u.d_h += sum + to_compute(p.d_y[t * p.y_strides.time + b * p.y_strides.batch + unit]);
+      u.d_h += sum;
+      if (p.d_y != nullptr) u.d_h += to_compute(p.d_y[t * p.y_strides.time + b * p.y_strides.batch + unit]);
     } else {
       u.d_operand = sum;
     }

@@ -159,8 +159,8 @@ py::tuple forward(const std::string& cell, const py::array& x, const Arrays& ker
 
 py::tuple backward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
                    const Arrays& initial_state, const Lengths& lengths, const py::array& y, const py::array& saved,
-                   const py::array& d_y, const Arrays& d_final_state, double forget_bias, bool reverse, bool time_major,
-                   const std::string& device, int threads) {
+                   const std::optional<py::array>& d_y, const Arrays& d_final_state, double forget_bias, bool reverse,
+                   bool time_major, const std::string& device, int threads) {
   Call call(cell, x, kernels, biases, initial_state, lengths, time_major, device, threads);
   SequenceBackwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
@@ -170,7 +170,7 @@ py::tuple backward(const std::string& cell, const py::array& x, const Arrays& ke
   const Shape out = output_shape(call.shapes(), params);
   const char* words = time_major ? "[T, B, H]" : "[B, T, H]";
   params.y = call.in("y", y, words, out);
-  params.d_y = call.in("d_y", d_y, words, out);
+  if (d_y) params.d_y = call.in("d_y", *d_y, words, out);
   params.y_strides = sequence_strides(call.shapes(), params, params.H);
   params.saved = call.in("saved", saved, "[T, B, saved, H]", {params.T, params.B, info.saved, params.H});
   if (d_final_state.size() != static_cast<size_t>(info.states)) {
@@ -233,7 +233,7 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
         py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
         py::arg("d_final_state"), py::kw_only(), py::arg("forget_bias") = 0.0, py::arg("reverse") = false,
         py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
-        "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state).");
+        "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
   m.def("build_info", &describe_build, "What this build holds.");
 }

@@ -117,6 +117,7 @@ def backward(
     *,
     time_major: bool = True,
     threads: int = 1,
+    leave_out_d_y: bool = False,
 ) -> tuple[Array, Arrays, Arrays, Arrays]:
     """y and saved as `forward` gave them -> d_x (laid out as x), d_kernels, d_biases, d_initial_state"""
     return route.module.sequence_backward(
@@ -128,7 +129,7 @@ def backward(
         inputs.lengths,
         y,
         saved,
-        laid_out(inputs.d_y, time_major),
+        None if leave_out_d_y else laid_out(inputs.d_y, time_major),
         inputs.d_final_state,
         **options(case, route, time_major, threads),
     )

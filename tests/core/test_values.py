@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from cases import DTYPES, LONG_CASES, SHORT_CASES, Case, drawn_cases, name_results
 from compare import assert_close, assert_same_bits
-from core.sequence import ROUTES, Route, forward, open_route, run
+from core.sequence import ROUTES, Route, backward, forward, open_route, run
 from reference import CELLS
 
 layouts = pytest.mark.parametrize("time_major", [True, False], ids=["time_major", "batch_major"])
@@ -70,6 +71,20 @@ def test_inference_is_the_same(route: Route, case: Case, dtype: str) -> None:
     y, state, saved = forward(route, case, inputs, keep=False)
     assert saved is None
     assert_same_bits(name_results(y=y, final_state=state), name_results(y=kept_y, final_state=kept_state))
+
+
+@dtypes
+@each_route
+@pytest.mark.parametrize("case", SHORT_CASES, ids=str)
+def test_left_out_gradient_is_zero(route: Route, case: Case, dtype: str) -> None:
+    inputs = case.inputs(dtype)
+    y, _, saved = forward(route, case, inputs)
+    zero = replace(inputs, d_y=np.zeros_like(inputs.d_y))
+    results = []
+    for of, leave_out in ((inputs, True), (zero, False)):
+        d_x, *gradients = backward(route, case, of, y, saved, leave_out_d_y=leave_out)
+        results.append(name_results(d_x=d_x, **{f"gradient_{k}": g for k, g in enumerate(gradients)}))
+    assert_same_bits(*results)
 
 
 @each_route
