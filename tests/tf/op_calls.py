@@ -1,0 +1,90 @@
+"""Calls of the four ops themselves, below everything that checks arguments in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cases import Case
+from fused_rnn import ops
+
+Arguments = dict[str, Any]  # tensors and lists of tensors by name, and the attributes
+
+OPS = ("sequence", "sequence_grad", "step", "step_grad")
+LIBRARY = ops._library
+
+
+def attributes(case: Case, op: str) -> Arguments:
+    found: Arguments = {"cell": case.cell, "forget_bias": ops._float64(case.forget_bias)}
+    if op.startswith("sequence"):
+        found |= {"time_major": False, "reverse": case.reverse}
+    return found if op.endswith("grad") else found | {"keep": True}
+
+
+def forward_arguments(case: Case, op: str, dtype: str = "float32") -> Arguments:
+    """What "sequence" or "step" takes; a step is that of the case's first time."""
+    inputs = case.inputs(dtype)
+    found = {
+        "inputs": inputs.x[0] if op.startswith("step") else np.ascontiguousarray(inputs.x.swapaxes(0, 1)),
+        "kernels": inputs.kernels,
+        "biases": inputs.biases,
+        "initial_state": inputs.initial_state,
+    }
+    if op.startswith("sequence"):
+        found["sequence_length"] = [] if inputs.lengths is None else [inputs.lengths]
+    return found | attributes(case, op)
+
+
+def backward_arguments(case: Case, op: str, dtype: str = "float32") -> Arguments:
+    """What "sequence_grad" or "step_grad" takes, with the forward op's own results."""
+    forward_op = op.removesuffix("_grad")
+    inputs, forward = case.inputs(dtype), forward_arguments(case, forward_op, dtype)
+    results = call(forward_op, forward)
+    found = {name: value for name, value in forward.items() if name != "keep"}
+    found |= {"saved": results.saved.numpy(), "d_final_state": inputs.d_final_state}
+    if op == "step_grad":
+        return found | {"final_state": [state.numpy() for state in results.final_state]}
+    return found | {"outputs": results.outputs.numpy(), "d_outputs": inputs.d_y.swapaxes(0, 1)}
+
+
+def arguments_of(case: Case, op: str, dtype: str = "float32") -> Arguments:
+    make = backward_arguments if op.endswith("grad") else forward_arguments
+    return make(case, op, dtype)
+
+
+def call(op: str, arguments: Arguments) -> Any:
+    """The op's named outputs."""
+    return getattr(LIBRARY, f"fused_rnn_{op}")(**arguments)
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or (
+        isinstance(value, list) and all(isinstance(item, np.ndarray) for item in value)
+    )
+
+
+def as_placeholders(arguments: Arguments, *, static: bool) -> tuple[Arguments, dict[Any, np.ndarray]]:
+    """The same call with placeholders, of known shapes or of none, and what to feed them."""
+    feeds: dict[Any, np.ndarray] = {}
+
+    def placeholder(array: np.ndarray) -> Any:
+        tensor = tf.compat.v1.placeholder(array.dtype, array.shape if static else None)
+        feeds[tensor] = array
+        return tensor
+
+    replaced = {}
+    for name, value in arguments.items():
+        if isinstance(value, np.ndarray):
+            replaced[name] = placeholder(value)
+        elif isinstance(value, list):
+            replaced[name] = [placeholder(array) for array in value]
+        else:
+            replaced[name] = value
+    return replaced, feeds
+
+
+def flat(results: Any) -> list[Any]:
+    """The tensors of an op's outputs in one list."""
+    return tf.nest.flatten(results._asdict())
