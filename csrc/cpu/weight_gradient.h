@@ -67,16 +67,8 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
   using T = Compute<S>;
   const int64_t tasks = weight_gradient_tasks(g), share = round_up(divide_up(g.M, tasks), kTileRows);
   const int64_t m0 = smaller(g.M, task * share), rows = smaller(share, g.M - m0);
-  T* sum = scratch.sum;
-  int64_t stride = round_up(g.N, kPanel<T>);
-  if constexpr (std::is_same_v<S, T>) {
-    // Sums that one block completes go where they belong; long ones gather in the scratch memory, whose rows do not
-    // fall on one another in the caches.
-    if (g.pairs <= kDepth && g.N % kPanel<T> == 0) {
-      sum = g.out + m0 * g.out_stride;
-      stride = g.out_stride;
-    }
-  }
+  const int64_t scratch_stride = round_up(g.N, kPanel<T>);
+  S* out = g.out + m0 * g.out_stride;
   static constexpr T kZeros[kPanel<T>] = {};
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
@@ -86,16 +78,24 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
       for (int64_t k = 0; k < depth; ++k) {
         load_row(from + k * g.d_z_stride, scratch.d_z + k * kPanel<T>, kPanel<T>, kPanel<T>);
       }
+      // Sums that one block completes go where they belong; long ones gather in the scratch memory, whose rows do not
+      // fall on one another in the caches.
+      T* sum = scratch.sum + column;
+      int64_t stride = scratch_stride;
+      if constexpr (std::is_same_v<S, T>) {
+        if (g.pairs <= kDepth && column + kPanel<T> <= g.N) sum = out + column, stride = g.out_stride;
+      }
       for (int64_t m = 0; m < rows; m += kTileRows) {
-        T* at = sum + m * stride + column;
+        T* at = sum + m * stride;
         tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
                                 Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
                                 pair == 0 ? kZeros : at, pair == 0 ? 0 : stride, at, stride);
       }
+      if (pair + kDepth < g.pairs || sum != scratch.sum + column) continue;
+      for (int64_t m = 0; m < rows; ++m) {
+        store_row(sum + m * stride, out + m * g.out_stride + column, smaller(kPanel<T>, g.N - column), kPanel<T>);
+      }
     }
-  }
-  if (static_cast<const void*>(sum) == scratch.sum) {
-    for (int64_t m = 0; m < rows; ++m) store_row(sum + m * stride, g.out + (m0 + m) * g.out_stride, g.N);
   }
 }
 
