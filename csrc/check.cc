@@ -30,6 +30,7 @@ Status check_inputs(const SequenceShapes& shapes, SequenceParams* params) {
   params->T = shapes.step ? 1 : shapes.inputs[shapes.time_major ? 0 : 1];
   params->B = shapes.inputs[!shapes.step && shapes.time_major ? 1 : 0];
   params->I = shapes.inputs[rank - 1];
+  if (params->B == 0) params->T = 0;  // no rows have no steps, whatever the number says
   return {};
 }
 
@@ -76,9 +77,9 @@ Status check_shapes(const SequenceShapes& shapes, SequenceParams* params) {
 }
 
 Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params) {
-  if (shapes.step) return {params.B, params.H};
-  if (shapes.time_major) return {params.T, params.B, params.H};
-  return {params.B, params.T, params.H};
+  Shape shape = shapes.inputs;
+  shape.back() = params.H;
+  return shape;
 }
 
 Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width) {

@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
+
 from quiet_tensorflow import tf
 from text_data import END, UNKNOWN, Corpus, DataError, Ids, batch_count, batches, load_corpus, readable
-from tqdm import tqdm
 from training_report import Epoch, Report
 from word_model import CELLS, LAYERS, SETTINGS, LanguageModel, RnnPart, Setting, copy_weights
 
 DEFAULT_EPOCHS = 10  # on the default text, which is a twentieth of the Penn Treebank set
-# On so small a text the settings' own rate of 1 makes training chaotic: differences in the last bit grow to percents
-# of the perplexity within an epoch. A quarter of it, falling sooner and more slowly, keeps them in the third digit.
-DEFAULT_RATE = {"learning_rate": 0.25, "full_rate_epochs": 3, "decay": 0.75}
+# On so small a text the settings' own rate of 1 makes training chaotic: differences in the last bit grow to
+# percents of the perplexity within an epoch. A quarter of it, falling sooner and more slowly, keeps them in
+# the third digit.
+DEFAULT_RATE: dict[str, Any] = {"learning_rate": 0.25, "full_rate_epochs": 3, "decay": 0.75}
 SAMPLE_WORDS = 120
 WIDTH = 96  # of the sampled paragraph
 

@@ -10,7 +10,7 @@ check_build()
 
 from fused_rnn import rnn_cell  # noqa: E402 - after the check, which explains what an import error would not
 from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
-from fused_rnn.rnn import dynamic_rnn  # noqa: E402
+from fused_rnn.loops import dynamic_rnn  # noqa: E402
 from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ float64, float16 or bfloat16. Kernels and biases have the layout of the TensorFl
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +55,8 @@ def lstm(
       TypeError: for a wrong dtype.
       InvalidArgumentError: for a wrong shape that shows at run time, or a length outside [0, T].
     """
+    if not isinstance(forget_bias, numbers.Real):
+        raise TypeError(f"forget_bias must be a number, got {forget_bias!r}")
     state = None if initial_state is None else _pair(initial_state)
     outputs, (h, c) = _layer(
         "lstm",
@@ -200,24 +203,26 @@ def _layer(
 
 
 def _inputs(value: Any) -> tf.Tensor:
-    inputs = tf.convert_to_tensor(value, name="inputs")
+    inputs = to_tensor("inputs", value)
     if inputs.dtype.base_dtype not in _DTYPES:
         raise TypeError(f"inputs must be float32, float64, float16 or bfloat16, got {inputs.dtype.name}")
     if inputs.shape.rank not in (None, 3):
         raise ValueError(f"inputs must be [B, T, I] (or [T, B, I] if time_major), got shape {inputs.shape}")
-    return inputs
+    return tf.ensure_shape(inputs, [None, None, None], name="inputs") if inputs.shape.rank is None else inputs
 
 
 def _like(inputs: tf.Tensor, arguments: Mapping[str, Any]) -> list[tf.Tensor]:
     """The arguments as tensors, which must have the dtype of the inputs."""
     tensors = []
     for name, value in arguments.items():
-        tensor = tf.convert_to_tensor(value, dtype_hint=inputs.dtype.base_dtype)
+        tensor = to_tensor(name, value, inputs.dtype.base_dtype)
         if tensor.dtype.base_dtype != inputs.dtype.base_dtype:
             raise TypeError(f"{name} must be {inputs.dtype.name} as inputs are, got {tensor.dtype.name}")
         rank = 1 if "bias" in name else 2
         if tensor.shape.rank not in (None, rank):
             raise ValueError(f"{name} must have rank {rank}, got shape {tensor.shape}")
+        if tensor.shape.rank is None:
+            tensor = tf.ensure_shape(tensor, [None] * rank, name=name.replace(" ", "_"))
         tensors.append(tensor)
     return tensors
 
@@ -232,14 +237,24 @@ def _pair(initial_state: Any) -> Mapping[str, Any]:
 
 def axis_size(tensor: tf.Tensor, axis: int) -> Any:
     """The size of an axis, as a number where it is known."""
-    static = None if tensor.shape.rank is None else tensor.shape[axis]
+    static = None if tensor.shape.rank is None else tf.compat.dimension_value(tensor.shape[axis])
     return tf.shape(tensor)[axis] if static is None else static
+
+
+def to_tensor(name: str, value: Any, dtype: Any = None) -> tf.Tensor:
+    """The argument `name` as a tensor, of the dtype if it has none of its own; errors name it."""
+    if value is None:
+        raise TypeError(f"{name} must be a tensor, got None")
+    try:
+        return tf.convert_to_tensor(value, dtype_hint=dtype)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _lengths(sequence_length: Any) -> tf.Tensor | None:
     if sequence_length is None:
         return None
-    lengths = tf.convert_to_tensor(sequence_length, name="sequence_length")
+    lengths = to_tensor("sequence_length", sequence_length)
     if not lengths.dtype.is_integer:
         raise TypeError(f"sequence_length must be of an integer type, got {lengths.dtype.name}")
     if lengths.shape.rank not in (None, 1):

@@ -67,9 +67,9 @@ def step(
     return final_state
 
 
-def _float64(value: float) -> Any:
+def _float64(value: float) -> str:
     """An attribute that keeps all digits: TensorFlow's float attributes are float32."""
-    return tf.make_tensor_proto(value, dtype=tf.float64)
+    return float(value).hex()
 
 
 def _gradient_possible() -> bool:

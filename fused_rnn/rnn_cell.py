@@ -30,6 +30,7 @@ class FusedCell(_RNNCell):
     """What the fused cells add to TensorFlow's: their weights and states as the ops take them."""
 
     _op_cell: str  # the ops' name of the cell
+    reference_call = reference.BasicRNNCell.__call__  # the one of all of TensorFlow's cells
     _forget_bias: float = 0.0
 
     def build(self, inputs_shape: Any) -> None:

@@ -338,10 +338,15 @@ class BackwardDriver {
     const GatePlace place = gate_place<C>(gate);
     const int64_t stride = C::kInfo.kernel_gates[place.kernel] * p_.H;
     WeightGradient<S> g;
-    const bool second_stage = recurrent && gate >= C::kStage[kLast].first && kLast > 0;
-    g.left = second_stage ? nullptr : recurrent ? h_rows_ : x_rows_;
-    g.left_array = operand_;
-    g.left_stride = H_;
+    if (recurrent && kLast > 0 && gate >= C::kStage[kLast].first) {
+      g.left_array = operand_;
+      g.left_stride = H_;
+    } else if (in_place() && p_.lengths == nullptr) {
+      g.left_array = static_cast<const T*>(recurrent ? p_.initial_state[0] : p_.x);
+      g.left_stride = recurrent ? p_.H : p_.x_strides.batch;
+    } else {
+      g.left = recurrent ? h_rows_ : x_rows_;
+    }
     g.d_z = d_z(0, recurrent ? C::recurrent_column(gate) : C::input_column(gate));
     g.d_z_stride = kWidth * H_;
     g.pairs = pairs_;

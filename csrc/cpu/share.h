@@ -20,7 +20,9 @@ struct Sharing {
 
 // recurrent_row_bytes: the packed recurrent weights of one row of R.
 inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_bytes) {
-  constexpr int64_t kWorthSharing = 1 << 21;  // multiply-adds of a call: some 10 us
+  // Multiply-adds of a call: some 10 us; of a single step some 100 us, because there may be a step of another layer
+  // that wants the other threads.
+  const int64_t kWorthSharing = params.T > 1 ? 1 << 21 : 1 << 24;
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
   constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
   const int64_t threads = params.threads.count;

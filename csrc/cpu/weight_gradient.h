@@ -10,9 +10,9 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 //   out[m, n] = sum over pairs of left[pair][m] * d_z[pair, n]  for m in [0, M), n in [0, N)
 template <typename S>
 struct WeightGradient {
-  const S* const* left;          // [pairs] rows of M values, or
-  const Compute<S>* left_array;  // [pairs, left_stride], where left is null
-  int64_t left_stride;
+  const S* const* left = nullptr;          // [pairs] rows of M values, or
+  const Compute<S>* left_array = nullptr;  // [pairs, left_stride], where left is null
+  int64_t left_stride = 0;
   const Compute<S>* d_z;  // [pairs, d_z_stride], from the gate's column on; a multiple of kPanel wide
   int64_t d_z_stride;
   int64_t pairs, M, N;
@@ -70,9 +70,18 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
   const int64_t scratch_stride = round_up(g.N, kPanel<T>);
   S* out = g.out + m0 * g.out_stride;
   static constexpr T kZeros[kPanel<T>] = {};
+  // With few pairs the results are written faster than memory gives their lines: they are asked for some tiles ahead.
+  constexpr int64_t kAhead = 4 * kTileRows;
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
-    pack_left(g, pair, depth, m0, rows, scratch.left);
+    Left<T> left{scratch.left, 1, kTileRows};
+    int64_t next_tile = kTileRows * depth;
+    if (g.left == nullptr && g.pairs <= kDepth) {  // used for few columns: read where it lies
+      left = {g.left_array + m0, 1, g.left_stride};
+      next_tile = kTileRows;
+    } else {
+      pack_left(g, pair, depth, m0, rows, scratch.left);
+    }
     for (int64_t column = 0; column < g.N; column += kPanel<T>) {
       const T* from = g.d_z + pair * g.d_z_stride + column;
       for (int64_t k = 0; k < depth; ++k) {
@@ -87,9 +96,13 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
       }
       for (int64_t m = 0; m < rows; m += kTileRows) {
         T* at = sum + m * stride;
+        for (int64_t row = m + kAhead; row < smaller(rows, m + kAhead + kTileRows); ++row) {
+          for (int n = 0; n < kPanel<T>; n += 64 / sizeof(T)) __builtin_prefetch(sum + row * stride + n, 1);
+        }
         tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                                Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
-                                pair == 0 ? kZeros : at, pair == 0 ? 0 : stride, at, stride);
+                                Left<T>{left.data + m / kTileRows * next_tile, 1, left.column},
+                                Packed<T, kTileVectors>{scratch.d_z}, pair == 0 ? kZeros : at, pair == 0 ? 0 : stride,
+                                at, stride);
       }
       if (pair + kDepth < g.pairs || sum != scratch.sum + column) continue;
       for (int64_t m = 0; m < rows; ++m) {

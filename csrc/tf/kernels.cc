@@ -1,4 +1,5 @@
 // The ops' kernels: each checks, allocates, fills Params and calls the core.
+#include <cstdlib>
 #include <type_traits>
 
 #include "csrc/check.h"
@@ -52,14 +53,15 @@ class CellOp : public OpKernel {
  public:
   explicit CellOp(OpKernelConstruction* c) : OpKernel(c) {
     std::string cell;
-    Tensor forget_bias;
+    std::string forget_bias;
     OP_REQUIRES_OK(c, c->GetAttr("cell", &cell));
     OP_REQUIRES_OK(c, c->GetAttr("forget_bias", &forget_bias));
-    OP_REQUIRES(c, forget_bias.dtype() == tensorflow::DT_DOUBLE && forget_bias.dims() == 0,
-                absl::InvalidArgumentError("forget_bias must be a float64 scalar"));
+    char* end = nullptr;
+    forget_bias_ = std::strtod(forget_bias.c_str(), &end);
+    OP_REQUIRES(c, !forget_bias.empty() && *end == 0,
+                absl::InvalidArgumentError("forget_bias must be a number, got " + forget_bias));
     OP_REQUIRES_OK(c, c->GetAttr("T", &dtype_));
     cell_ = cell_named(cell);
-    forget_bias_ = forget_bias.scalar<double>()();
     on_gpu_ = c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_GPU);
     if (!kStep) {
       OP_REQUIRES_OK(c, c->GetAttr("time_major", &time_major_));

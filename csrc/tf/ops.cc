@@ -98,7 +98,7 @@ absl::Status backward_shapes(InferenceContext* c) {
 #define FUSED_RNN_CELL_ATTRS                                   \
   Attr("T: {half, bfloat16, float, double}")                   \
       .Attr("cell: {'rnn', 'lstm', 'gru', 'gru_reset_after'}") \
-      .Attr("forget_bias: tensor")                             \
+      .Attr("forget_bias: string")                             \
       .Attr("num_kernels: int >= 1")                           \
       .Attr("num_biases: int >= 1")                            \
       .Attr("num_states: int >= 1")                            \
@@ -136,7 +136,8 @@ sequence_length: nothing, or one [B]: 0 <= length <= T.
 outputs: [B, T, H], or [T, B, H] if time_major; 0 past a row's length.
 final_state: as initial_state, after each row's last step.
 saved: what the gradient needs; empty where keep is false or no gradient is asked for.
-forget_bias: a scalar of float64, added to the forget gate of the lstm.
+forget_bias: a number that is added to the forget gate of the lstm, in C's hexadecimal notation, which keeps all
+  digits: float attributes are float32.
 reverse: runs every row from its own end to its start.
 )doc");
 

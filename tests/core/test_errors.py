@@ -245,5 +245,5 @@ def test_a_device_that_is_not_there() -> None:
     """Without CUDA in the build or without a GPU it is one clear sentence."""
     if gpu_count() and open_route("cpu").module.build_info()["cuda_version"]:
         pytest.skip("there is a GPU")
-    with pytest.raises((ValueError, RuntimeError), match="CUDA|GPU"):
+    with pytest.raises((ValueError, RuntimeError), match=r"CUDA|GPU"):
         open_route("cpu").module.sequence_forward(**forward_arguments(CASE), device="cuda")
