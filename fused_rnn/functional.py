@@ -222,7 +222,7 @@ def _like(inputs: tf.Tensor, arguments: Mapping[str, Any]) -> list[tf.Tensor]:
         if tensor.shape.rank not in (None, rank):
             raise ValueError(f"{name} must have rank {rank}, got shape {tensor.shape}")
         if tensor.shape.rank is None:
-            tensor = tf.ensure_shape(tensor, [None] * rank, name=name.replace(" ", "_"))
+            tensor = tf.ensure_shape(tensor, [None] * rank, name=name.split()[0])
         tensors.append(tensor)
     return tensors
 
