@@ -33,9 +33,15 @@ class CMakeBuild(build_ext):
             if name in os.environ:
                 options[name] = os.environ[name]
         settings = [f"-D{name}={value}" for name, value in options.items()]
-        subprocess.check_call(["cmake", "-S", SOURCE, "-B", build, "-G", "Ninja", *settings])
-        subprocess.check_call(["cmake", "--build", build])
-        subprocess.check_call(["cmake", "--install", build])
+        # CMake and Ninja may stand only beside this Python, in a virtual environment that is not activated.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = os.environ | {"PATH": path}
+        for command in (
+            ["cmake", "-S", SOURCE, "-B", build, "-G", "Ninja", *settings],
+            ["cmake", "--build", build],
+            ["cmake", "--install", build],
+        ):
+            subprocess.check_call(command, env=environment)
 
     def get_outputs(self) -> list[str]:
         """Nothing of its own: CMake has put everything in its place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import shutil
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,22 +56,17 @@ def gpu_count() -> int:
 
 def build_emulated_module() -> ModuleType:
     """Builds tests/emulator with CMake, or brings its build up to date, and imports the module."""
-    if shutil.which("cmake") is None:
-        pytest.skip("no cmake to build the emulated CUDA module with")
-    build = REPOSITORY / "build" / "emulator"
+    # CMake and Ninja may stand only beside this Python, in a virtual environment that is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    source, build = REPOSITORY / "tests" / "emulator", REPOSITORY / "build" / "emulator"
     for command in (
-        [
-            "cmake",
-            "-S",
-            str(REPOSITORY / "tests" / "emulator"),
-            "-B",
-            str(build),
-            f"-DPython_EXECUTABLE={sys.executable}",
-        ],
-        ["cmake", "--build", str(build), "--parallel", "2"],
+        ["cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"],
+        ["cmake", "--build", build],
     ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path}
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     sys.path.insert(0, str(build))
     return importlib.import_module("fused_rnn_core_emulated")
 
