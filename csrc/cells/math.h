@@ -11,7 +11,6 @@ struct MathConstants;
 
 template <>
 struct MathConstants<float> {
-  using Int = int32_t;
   static constexpr float kLog2e = 1.44269504f;
   // ln 2 in two parts: the first has few enough bits that n * kLn2High is exact for every n in use.
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
@@ -23,7 +22,6 @@ struct MathConstants<float> {
 
 template <>
 struct MathConstants<double> {
-  using Int = int64_t;
   static constexpr double kLog2e = 1.4426950408889634;
   static constexpr double kLn2High = 0.693147180369123816490, kLn2Low = 1.90821492927058770002e-10;
   static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
@@ -44,7 +42,8 @@ FUSED_RNN_FN float expm1_reduced(float x, float& scale) {
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
-  scale = __builtin_bit_cast(float, (static_cast<int32_t>(n) + C::kExponentBias) << C::kMantissaBits);
+  // The low bits of `shifted` hold n, which thus needs no conversion; unsigned, so that NaN may shift out.
+  scale = __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, shifted) + C::kExponentBias) << C::kMantissaBits);
   return p * (r * r) + r;
 }
 
@@ -65,8 +64,7 @@ FUSED_RNN_FN double expm1_reduced(double x, double& scale) {
   p = p * r + 1.0 / 24;
   p = p * r + 1.0 / 6;
   p = p * r + 0.5;
-  // The low bits of `shifted` hold n: a conversion of double to int64 is no vector instruction before AVX-512.
-  scale = __builtin_bit_cast(double, (__builtin_bit_cast(int64_t, shifted) + C::kExponentBias) << C::kMantissaBits);
+  scale = __builtin_bit_cast(double, (__builtin_bit_cast(uint64_t, shifted) + C::kExponentBias) << C::kMantissaBits);
   return p * (r * r) + r;
 }
 

@@ -111,6 +111,11 @@ class Call {
     return in(name, array);
   }
 
+  // [T, B, saved, H], with the T of the inputs even where there are no rows.
+  Shape saved_shape() const {
+    return {shapes_.inputs[shapes_.time_major ? 0 : 1], params_.B, cell_info(params_.cell).saved, params_.H};
+  }
+
   py::array make(const Shape& shape) const { return py::array(x_.dtype(), shape); }
 
   void* workspace(size_t bytes) { return memory_.workspace(bytes); }
@@ -147,7 +152,7 @@ py::tuple forward(const std::string& cell, const py::array& x, const Arrays& ker
     final_state.append(state);
   }
   if (keep) {
-    py::array kept = call.make({params.T, params.B, info.saved, params.H});
+    py::array kept = call.make(call.saved_shape());
     params.saved = call.memory().out(kept);
     saved = kept;
   }
@@ -172,7 +177,7 @@ py::tuple backward(const std::string& cell, const py::array& x, const Arrays& ke
   params.y = call.in("y", y, words, out);
   if (d_y) params.d_y = call.in("d_y", *d_y, words, out);
   params.y_strides = sequence_strides(call.shapes(), params, params.H);
-  params.saved = call.in("saved", saved, "[T, B, saved, H]", {params.T, params.B, info.saved, params.H});
+  params.saved = call.in("saved", saved, "[T, B, saved, H]", call.saved_shape());
   if (d_final_state.size() != static_cast<size_t>(info.states)) {
     throw py::value_error("d_final_state must hold " + std::to_string(info.states) + " arrays");
   }
