@@ -37,9 +37,9 @@ class CMakeBuild(build_ext):
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         environment = os.environ | {"PATH": path}
         for command in (
-            ["cmake", "-S", SOURCE, "-B", build, "-G", "Ninja", *settings],
-            ["cmake", "--build", build],
-            ["cmake", "--install", build],
+            ["cmake", "-S", str(SOURCE), "-B", str(build), "-G", "Ninja", *settings],
+            ["cmake", "--build", str(build)],
+            ["cmake", "--install", str(build)],
         ):
             subprocess.check_call(command, env=environment)
 

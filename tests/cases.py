@@ -171,8 +171,7 @@ LONG = SHORT + (
     Case("lengths_all_short", "", T=6, B=3, I=5, H=8, lengths=(2, 1, 2)),
     Case("reverse", "", T=8, B=4, I=5, H=12, reverse=True),
     Case("reverse_all_0", "", T=2, B=2, I=5, H=12, lengths=(0, 0), reverse=True),
-    # One step: over several, weights so large make the dynamics chaotic, and any two ways to round part.
-    Case("saturated", "", T=1, B=5, I=12, H=20, scale=30.0),
+    Case("saturated", "", T=6, B=5, I=12, H=20, scale=30.0),
     Case("no_steps_lengths", "", T=0, B=2, I=3, H=4, lengths=(0, 0), reverse=True),
     Case("no_rows_lengths", "", T=3, B=0, I=3, H=4, lengths=()),
     Case("nothing", "", T=0, B=0, I=3, H=4),

@@ -60,8 +60,17 @@ def build_emulated_module() -> ModuleType:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     source, build = REPOSITORY / "tests" / "emulator", REPOSITORY / "build" / "emulator"
     for command in (
-        ["cmake", "-S", source, "-B", build, "-G", "Ninja", f"-DPython_EXECUTABLE={sys.executable}"],
-        ["cmake", "--build", build],
+        [
+            "cmake",
+            "-S",
+            str(source),
+            "-B",
+            str(build),
+            "-G",
+            "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}",
+        ],
+        ["cmake", "--build", str(build)],
     ):
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path}
