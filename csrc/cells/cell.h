@@ -14,11 +14,10 @@
 //   forward<s>(Forward&)        from zx, zh, h_prev, c_prev (and carry): the last stage sets h, c and saved; a first of
 //                               two sets carry and operand, the left side of the second stage's product
 //   backward<s>(Backward&)      from saved, h_prev, h, d_h, d_c (and, first of two stages, d_operand): sets its columns
-//   of
-//                               d_z; stage 0, which comes last, also sets d_h_prev (all but what goes through the
+//                               of d_z; stage 0, which comes last, also sets d_h_prev (all but what goes through the
 //                               products), d_c_prev, and operand again if there are two stages.
-// Only float and double: drivers convert half types at load and store, and own everything that is the same for every
-// cell (time, lengths, state, storage). No branch on data, so that compilers turn a loop over units into vectors.
+// T is float or double, or a vector of them for as many units (math.h): drivers convert half types at load and store,
+// and own everything that is the same for every cell (time, lengths, state, storage). So no branch on data.
 #pragma once
 
 #include "csrc/sequence.h"

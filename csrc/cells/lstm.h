@@ -43,7 +43,7 @@ struct Lstm {
     u.d_z[2] = d_c * c_prev * f * (1 - f);
     u.d_z[3] = u.d_h * tanh_c * o * (1 - o);
     u.d_c_prev = d_c * f;
-    u.d_h_prev = 0;
+    u.d_h_prev = T{};
   }
 };
 

@@ -1,12 +1,22 @@
-// exp, sigmoid and tanh without branches, tables or library calls, so that a loop over units becomes vector code and
-// the CPU and the GPU agree. Within 3 units in the last place of the true value; NaN stays NaN.
+// exp, sigmoid and tanh without branches, tables or library calls, for a number or a vector of numbers alike, so that
+// all CPUs and GPUs agree. Within 3 units in the last place of the true value; NaN stays NaN.
 #pragma once
+
+#include <type_traits>
 
 #include "csrc/cells/cell.h"
 
 namespace fused_rnn {
 
+// What the functions below need to know of T: float and double here, vectors of them where there are vectors.
 template <typename T>
+struct Numeric {
+  using Element = T;
+  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
+  static FUSED_RNN_FN T clamp(T x, T low, T high) { return x < low ? low : x > high ? high : x; }  // NaN passes through
+};
+
+template <typename Element>
 struct MathConstants;
 
 template <>
@@ -30,65 +40,61 @@ struct MathConstants<double> {
   static constexpr double kTanhMax = 20.0;
 };
 
-// x = n * ln 2 + r with |r| <= ln 2 / 2;  returns exp(r) - 1 by its Taylor series and sets scale to 2^n.
-FUSED_RNN_FN float expm1_reduced(float x, float& scale) {
-  using C = MathConstants<float>;
-  const float shifted = x * C::kLog2e + C::kRound;
-  const float n = shifted - C::kRound;
-  const float r = (x - n * C::kLn2High) - n * C::kLn2Low;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  // The low bits of `shifted` hold n, which thus needs no conversion; unsigned, so that NaN may shift out.
-  scale = __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, shifted) + C::kExponentBias) << C::kMantissaBits);
-  return p * (r * r) + r;
-}
-
-FUSED_RNN_FN double expm1_reduced(double x, double& scale) {
-  using C = MathConstants<double>;
-  const double shifted = x * C::kLog2e + C::kRound;
-  const double n = shifted - C::kRound;
-  const double r = (x - n * C::kLn2High) - n * C::kLn2Low;
-  double p = 1.0 / 6227020800;
-  p = p * r + 1.0 / 479001600;
-  p = p * r + 1.0 / 39916800;
-  p = p * r + 1.0 / 3628800;
-  p = p * r + 1.0 / 362880;
-  p = p * r + 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  scale = __builtin_bit_cast(double, (__builtin_bit_cast(uint64_t, shifted) + C::kExponentBias) << C::kMantissaBits);
-  return p * (r * r) + r;
-}
-
+// (exp(r) - 1 - r) / r^2 by its Taylor series, for |r| <= ln 2 / 2.
 template <typename T>
-FUSED_RNN_FN T clamp(T x, T low, T high) {  // NaN passes through
-  return x < low ? low : x > high ? high : x;
+FUSED_RNN_FN T exp_series(T r) {
+  using Element = typename Numeric<T>::Element;
+  T p;
+  if constexpr (sizeof(Element) == 4) {
+    p = r * (1.0f / 5040) + 1.0f / 720;
+  } else {
+    p = r * (1.0 / 6227020800) + 1.0 / 479001600;
+    p = p * r + 1.0 / 39916800;
+    p = p * r + 1.0 / 3628800;
+    p = p * r + 1.0 / 362880;
+    p = p * r + 1.0 / 40320;
+    p = p * r + 1.0 / 5040;
+    p = p * r + 1.0 / 720;
+  }
+  p = p * r + Element(1.0 / 120);
+  p = p * r + Element(1.0 / 24);
+  p = p * r + Element(1.0 / 6);
+  return p * r + Element(0.5);
+}
+
+// x = n * ln 2 + r with |r| <= ln 2 / 2;  returns exp(r) - 1 and sets scale to 2^n.
+template <typename T>
+FUSED_RNN_FN T expm1_reduced(T x, T& scale) {
+  using C = MathConstants<typename Numeric<T>::Element>;
+  using Bits = typename Numeric<T>::Bits;
+  const T shifted = x * C::kLog2e + C::kRound;
+  const T n = shifted - C::kRound;
+  const T r = (x - n * C::kLn2High) - n * C::kLn2Low;
+  // The low bits of `shifted` hold n, which thus needs no conversion; unsigned, so that NaN may shift out.
+  scale = __builtin_bit_cast(T, (__builtin_bit_cast(Bits, shifted) + C::kExponentBias) << C::kMantissaBits);
+  return exp_series(r) * (r * r) + r;
 }
 
 // 1 / (1 + exp(-x)); beyond +-kExpMax it stays at its value there, below the smallest normal number away from 0 or 1.
 template <typename T>
 FUSED_RNN_FN T sigmoid(T x) {
+  using Element = typename Numeric<T>::Element;
+  constexpr Element kMax = MathConstants<Element>::kExpMax;
   T scale;
-  const T p = expm1_reduced(clamp(-x, -MathConstants<T>::kExpMax, MathConstants<T>::kExpMax), scale);
-  return 1 / (1 + (scale + scale * p));
+  const T p = expm1_reduced(Numeric<T>::clamp(-x, T{} - kMax, T{} + kMax), scale);
+  return Element(1) / (Element(1) + (scale + scale * p));
 }
 
 // With e = exp(2|x|) - 1: tanh |x| = e / (e + 2), which keeps its relative accuracy near 0.
 template <typename T>
 FUSED_RNN_FN T tanh(T x) {
+  using Element = typename Numeric<T>::Element;
+  constexpr Element kMax = MathConstants<Element>::kTanhMax;
   T scale;
   const T magnitude = x < 0 ? -x : x;
-  const T p = expm1_reduced(2 * clamp(magnitude, T(0), MathConstants<T>::kTanhMax), scale);
-  const T e = scale * p + (scale - 1);
-  const T y = e / (e + 2);
+  const T p = expm1_reduced(Element(2) * Numeric<T>::clamp(magnitude, T{}, T{} + kMax), scale);
+  const T e = scale * p + (scale - Element(1));
+  const T y = e / (e + Element(2));
   return x < 0 ? -y : y;
 }
 

@@ -25,7 +25,7 @@ struct Rnn {
   template <int kStageIndex, typename T>
   FUSED_RNN_FN static void backward(Backward<T>& u) {
     u.d_z[0] = u.d_h * (1 - u.h * u.h);
-    u.d_h_prev = 0;
+    u.d_h_prev = T{};
   }
 };
 

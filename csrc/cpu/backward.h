@@ -6,6 +6,7 @@
 #pragma once
 
 #include "csrc/cpu/pack.h"
+#include "csrc/cpu/pointwise.h"
 #include "csrc/cpu/rows.h"
 #include "csrc/cpu/share.h"
 #include "csrc/cpu/weight_gradient.h"
@@ -23,10 +24,8 @@ class BackwardDriver {
         plan_(plan_sharing(params, C::kInfo.gates * H_ * sizeof(T))),
         pairs_(count_pairs(params)) {
     const int64_t x_panels = divide_up(p_.I, kPanel<T>), h_panels = H_ / kPanel<T>;
-    if (!in_place()) {
-      packed_w_ = workspace.take<T>(x_panels * C::kInfo.gates * H_ * kPanel<T>);
-      packed_r_ = workspace.take<T>(h_panels * C::kInfo.gates * H_ * kPanel<T>);
-    }
+    packed_w_ = workspace.take<T>(x_panels * C::kInfo.gates * H_ * kPanel<T>);
+    packed_r_ = workspace.take<T>(h_panels * C::kInfo.gates * H_ * kPanel<T>);
     d_z_ = workspace.take<T>(pairs_ * kWidth * H_);
     operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
     x_rows_ = workspace.take<const S*>(pairs_);
@@ -65,7 +64,6 @@ class BackwardDriver {
 
  private:
   static constexpr bool kHasC = C::kInfo.states > 1;
-  static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kSaved = C::kInfo.saved;
   static constexpr int64_t kWidth = C::kColumns;  // of d_z, in units of H_
@@ -78,9 +76,6 @@ class BackwardDriver {
 
     int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] + row; }
   };
-
-  // One step reads the kernels where they are: transposing them would cost more than it saves.
-  bool in_place() const { return kMayStayInPlace && p_.T == 1; }
 
   // The first column that the recurrent products of a stage read, and the first that the input product reads.
   static constexpr int recurrent_window(int stage) { return C::recurrent_column(C::kStage[stage].first); }
@@ -103,7 +98,6 @@ class BackwardDriver {
   }
 
   void prepare(Team& team) {
-    if (in_place()) return;
     const int64_t h_panels = H_ / kPanel<T>, x_panels = divide_up(p_.I, kPanel<T>);
     team.share(h_panels + x_panels, [&](int, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -168,18 +162,6 @@ class BackwardDriver {
   void recurrent_product(const Block& block, int64_t step, int64_t row, int64_t products, int64_t count, int64_t panel,
                          T* out) const {
     constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
-    if constexpr (kMayStayInPlace) {
-      if (in_place()) {
-        DotRun<T> runs[kGates];
-        for (int i = 0; i < kGates; ++i) {
-          runs[i] =
-              dot_run(block.pair(step, row), C::recurrent_column(kFirst + i), kFirst + i, p_.I + panel * kPanel<T>);
-        }
-        dot_product(products, smaller(kPanel<T>, p_.H - panel * kPanel<T>), runs, kGates, out, kPanel<T>);
-        memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
-        return;
-      }
-    }
     if (products > 0) {
       static constexpr T kZeros[kPanel<T>] = {};
       tile_block(products, kGates * H_, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), kWidth * H_, 1},
@@ -218,10 +200,6 @@ class BackwardDriver {
     constexpr int kUnits = kPanel<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, p_.H - unit), pair = block.pair(step, row);
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
-    T* d_h = block.d_h + row * H_ + unit;
-    T* d_c = block.d_c + row * H_ + unit;
-    T* out = d_z(pair, 0) + unit;
-    T* operand = operand_ + pair * H_ + unit;
     T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits];
     const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
     for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
@@ -231,23 +209,17 @@ class BackwardDriver {
       const bool given = p_.d_y != nullptr;
       load_row(static_cast<const S*>(given ? p_.d_y : p_.y) + y_offset(t, b) + unit, d_y, given ? count : 0, kUnits);
     }
-#pragma GCC ivdep
-    for (int n = 0; n < kUnits; ++n) {
-      Backward<T> u;
-      for (int k = 0; k < kSaved; ++k) u.saved[k] = saved[k][n];
-      u.h_prev = h_prev[n];
-      u.h = h[n];
-      u.d_h = s == kLast ? d_h[n] + through[n] + d_y[n] : d_h[n];
-      if constexpr (kHasC) u.d_c = d_c[n];
-      if constexpr (s != kLast) u.d_operand = through[n];
-      C::template backward<s>(u);
-      for (int k = 0; k < C::kWritten[s].count; ++k) {
-        out[(C::kWritten[s].first + k) * H_ + n] = u.d_z[C::kWritten[s].first + k];
-      }
-      d_h[n] = s == 0 ? u.d_h_prev : u.d_h;
-      if constexpr (s == 0 && kHasC) d_c[n] = u.d_c_prev;
-      if constexpr (s == 0 && kLast > 0) operand[n] = u.operand;
-    }
+    BackwardUnits<T> at;
+    for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
+    at.h_prev = h_prev;
+    at.h = h;
+    at.d_y = d_y;
+    at.d_product = through;
+    at.d_h = block.d_h + row * H_ + unit;
+    at.d_c = block.d_c + row * H_ + unit;
+    for (int k = 0; k < kWidth; ++k) at.d_z[k] = d_z(pair, k) + unit;
+    at.operand = operand_ + pair * H_ + unit;
+    backward_units<C, s, kUnits>(at);
   }
 
   // The gradients of a row's initial state, for the units of one panel.
@@ -276,6 +248,7 @@ class BackwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) clear_padding<S>(blocks_[i].rows, p_.T, p_.I, p_.x_strides, p_.d_x);
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
+    static constexpr T kZeros[kPanel<T>] = {};
     team.share(panels * divide_up(pairs_, kTaskRows), [&](int, int64_t begin, int64_t end) {
       T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
@@ -283,7 +256,8 @@ class BackwardDriver {
         const int64_t last = smaller(first + kTaskRows, pairs_), column = panel * kPanel<T>;
         for (int64_t pair = first; pair < last; pair += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, last - pair);
-          input_product(pair, rows, panel, out);
+          tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
+                     Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
             store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
@@ -291,28 +265,6 @@ class BackwardDriver {
         }
       }
     });
-  }
-
-  void input_product(int64_t pair, int64_t rows, int64_t panel, T* out) const {
-    constexpr int kGates = C::kInfo.gates;
-    if constexpr (kMayStayInPlace) {
-      if (in_place()) {
-        DotRun<T> runs[kGates];
-        for (int gate = 0; gate < kGates; ++gate) {
-          runs[gate] = dot_run(pair, C::input_column(gate), gate, panel * kPanel<T>);
-        }
-        return dot_product(rows, smaller(kPanel<T>, p_.I - panel * kPanel<T>), runs, kGates, out, kPanel<T>);
-      }
-    }
-    static constexpr T kZeros[kPanel<T>] = {};
-    tile_block(rows, kGates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
-               Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
-  }
-
-  // One gate's part of a product of d_z with rows [row, ...) of the kernels, where these lie.
-  DotRun<T> dot_run(int64_t pair, int column, int gate, int64_t row) const {
-    const Gate<S> kernel = gate_columns<C, S>(p_, gate, row);
-    return {d_z(pair, column), kWidth * H_, reinterpret_cast<const T*>(kernel.data), kernel.stride, p_.H};
   }
 
   // For each gate: the rows of x, and the rows of h (or of the operand of its stage).
@@ -341,9 +293,6 @@ class BackwardDriver {
     if (recurrent && kLast > 0 && gate >= C::kStage[kLast].first) {
       g.left_array = operand_;
       g.left_stride = H_;
-    } else if (in_place() && p_.lengths == nullptr) {
-      g.left_array = static_cast<const T*>(recurrent ? p_.initial_state[0] : p_.x);
-      g.left_stride = recurrent ? p_.H : p_.x_strides.batch;
     } else {
       g.left = recurrent ? h_rows_ : x_rows_;
     }
@@ -369,30 +318,21 @@ class BackwardDriver {
       }
       for (int n = 0; n < kPanel<T>; ++n) sum[n] += part[n];
     }
-    const int64_t count = smaller(kPanel<T>, p_.H - unit);
-    for (int gate = 0; gate < C::kInfo.gates; ++gate) {
-      const GatePlace place = gate_place<C>(gate);
-      if (C::input_column(gate) == column) {
-        store_row(sum, static_cast<S*>(p_.d_biases[place.kernel]) + place.index * p_.H + unit, count);
-      }
-      if (C::kRecurrentBias && C::recurrent_column(gate) == column) {
-        store_row(sum, static_cast<S*>(p_.d_biases[C::kInfo.kernels]) + gate * p_.H + unit, count);
-      }
-    }
+    store_bias_gradient<C, S>(p_, column, unit, sum);
   }
 
   const SequenceBackwardParams& p_;
   const int64_t H_;  // H with padding to whole panels; in the padding every gradient is 0 or meets zeros
   const Sharing plan_;
   const int64_t pairs_;
-  T* packed_w_ = nullptr;  // [x panels, gates in the order of their columns * H_, kPanel]
-  T* packed_r_ = nullptr;  // [h panels, gates * H_, kPanel]
-  T* d_z_;                 // [pairs, kWidth, H_]
-  T* operand_;             // [pairs, H_]
-  const S** x_rows_;       // [pairs]
-  const S** h_rows_;       // [pairs]
-  int64_t* scratch_;       // [T + 2]
-  T* gradient_scratch_;    // one WeightGradientScratch for each thread
+  T* packed_w_;          // [x panels, gates in the order of their columns * H_, kPanel]
+  T* packed_r_;          // [h panels, gates * H_, kPanel]
+  T* d_z_;               // [pairs, kWidth, H_]
+  T* operand_;           // [pairs, H_]
+  const S** x_rows_;     // [pairs]
+  const S** h_rows_;     // [pairs]
+  int64_t* scratch_;     // [T + 2]
+  T* gradient_scratch_;  // one WeightGradientScratch for each thread
   Block blocks_[kMaxBlocks];
 };
 

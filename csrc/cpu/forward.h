@@ -5,6 +5,7 @@
 #pragma once
 
 #include "csrc/cpu/pack.h"
+#include "csrc/cpu/pointwise.h"
 #include "csrc/cpu/rows.h"
 #include "csrc/cpu/share.h"
 
@@ -25,10 +26,8 @@ class ForwardDriver {
     });
     each_stage([&](auto stage) {
       constexpr int s = stage;
-      // In place, only the last panel is packed, if it is not full: reading it would pass the end of a row.
-      const int64_t packed = in_place() ? p_.H % StageTile<C, s>::template kUnits<T> != 0 : panels_[s];
-      packed_w_[s] = workspace.take<T>(packed * p_.I * StageTile<C, s>::template kColumns<T>);
-      packed_r_[s] = workspace.take<T>(packed * p_.H * StageTile<C, s>::template kColumns<T>);
+      packed_w_[s] = workspace.take<T>(panels_[s] * p_.I * StageTile<C, s>::template kColumns<T>);
+      packed_r_[s] = workspace.take<T>(panels_[s] * p_.H * StageTile<C, s>::template kColumns<T>);
     });
     bias_ = workspace.take<T>(zx_width_);
     recurrent_bias_ = workspace.take<T>(zx_width_);
@@ -71,9 +70,6 @@ class ForwardDriver {
     if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
   }
 
-  // One step reads the kernels where they are: packing them would cost more than it saves.
-  bool in_place() const { return p_.T == 1 && sizeof(S) == sizeof(T); }
-
   void take_block(Workspace& workspace, Block& block) const {
     const int64_t count = divide_up(p_.B, plan_.blocks);
     block.rows = take_rows(workspace, count, p_.T);
@@ -95,20 +91,11 @@ class ForwardDriver {
       team.share(panels_[s], [&](int, int64_t begin, int64_t end) {
         for (int64_t panel = begin; panel < end; ++panel) {
           pack_biases<s>(panel);
-          const int64_t slot = packed_slot<s>(panel);
-          if (slot < 0) continue;
-          pack_panel<C, s, S>(p_, 0, p_.I, panel * kUnits, packed_w_[s] + slot * p_.I * kColumns);
-          pack_panel<C, s, S>(p_, p_.I, p_.H, panel * kUnits, packed_r_[s] + slot * p_.H * kColumns);
+          pack_panel<C, s, S>(p_, 0, p_.I, panel * kUnits, packed_w_[s] + panel * p_.I * kColumns);
+          pack_panel<C, s, S>(p_, p_.I, p_.H, panel * kUnits, packed_r_[s] + panel * p_.H * kColumns);
         }
       });
     });
-  }
-
-  // Where a panel is packed, or -1 if it is read in place.
-  template <int s>
-  int64_t packed_slot(int64_t panel) const {
-    if (!in_place()) return panel;
-    return (panel + 1) * StageTile<C, s>::template kUnits<T> > p_.H ? 0 : -1;
   }
 
   template <int s>
@@ -173,37 +160,19 @@ class ForwardDriver {
     const int64_t pairs = rows.offset[end] - rows.offset[begin];
     each_stage([&](auto stage) {
       constexpr int s = stage;
+      using Tile = StageTile<C, s>;
+      constexpr int64_t kColumns = Tile::template kColumns<T>;
       team.share(panels_[s], [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
-          with_right<s>(panel, 0, p_.I, packed_w_[s], [&](const auto& right) {
-            const int64_t at = zx_begin_[s] + panel * StageTile<C, s>::template kColumns<T>;
-            for (int64_t row = 0; row < pairs; row += kBlockRows) {
-              tile_block(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1}, right,
-                         bias_ + at, 0, block.zx + row * zx_width_ + at, zx_width_);
-            }
-          });
+          const Packed<T, Tile::V> right{packed_w_[s] + panel * p_.I * kColumns};
+          const int64_t at = zx_begin_[s] + panel * kColumns;
+          for (int64_t row = 0; row < pairs; row += kBlockRows) {
+            tile_block(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1}, right,
+                       bias_ + at, 0, block.zx + row * zx_width_ + at, zx_width_);
+          }
         }
       });
     });
-  }
-
-  // Calls f with the kernel rows [row, row + K) of a panel, packed or where the caller has them.
-  template <int s, typename F>
-  void with_right(int64_t panel, int64_t row, int64_t K, const T* packed, F&& f) const {
-    using Tile = StageTile<C, s>;
-    const int64_t slot = packed_slot<s>(panel);
-    if constexpr (sizeof(S) == sizeof(T)) {
-      if (slot < 0) {
-        InPlace<T, Tile::V> right;
-        for (int v = 0; v < Tile::V; ++v) {
-          const Gate<S> gate = gate_columns<C, S>(p_, Tile::kFirst + v / Tile::kUnitVectors, row);
-          right.column[v] = gate.data + panel * Tile::template kUnits<T> + v % Tile::kUnitVectors * kLanes<T>;
-          right.stride[v] = gate.stride;
-        }
-        return f(right);
-      }
-    }
-    f(Packed<T, Tile::V>{packed + slot * K * Tile::template kColumns<T>});
   }
 
   template <int s>
@@ -215,17 +184,16 @@ class ForwardDriver {
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       T zh[kBlockRows * kColumns];
       for (int64_t panel = first; panel < last; ++panel) {
-        with_right<s>(panel, p_.I, p_.H, packed_r_[s], [&](const auto& right) {
-          const int64_t at = zx_begin_[s] + panel * kColumns;
-          const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
-          for (int64_t row = 0; row < active; row += kBlockRows) {
-            const int64_t count = smaller(kBlockRows, active - row);
-            tile_block(count, p_.H, Left<T>{left + row * H_, H_, 1}, right, recurrent_bias_ + at, 0, zh, kColumns);
-            for (int64_t m = 0; m < count; ++m) {
-              apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
-            }
+        const Packed<T, Tile::V> right{packed_r_[s] + panel * p_.H * kColumns};
+        const int64_t at = zx_begin_[s] + panel * kColumns;
+        const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
+        for (int64_t row = 0; row < active; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, active - row);
+          tile_block(count, p_.H, Left<T>{left + row * H_, H_, 1}, right, recurrent_bias_ + at, 0, zh, kColumns);
+          for (int64_t m = 0; m < count; ++m) {
+            apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
           }
-        });
+        }
       }
     });
   }
@@ -238,40 +206,24 @@ class ForwardDriver {
     constexpr bool kLast = s == C::kStages - 1;
     constexpr int kSaved = C::kInfo.saved;
     const int64_t unit = panel * kUnits;
-    const T* h_prev = block.h[step & 1] + row * H_ + unit;
-    T* h = block.h[(step + 1) & 1] + row * H_ + unit;
-    T* c = block.c + row * H_ + unit;
-    T* operand = block.operand + row * H_ + unit;
-    T* carry = block.carry + row * C::kCarry * H_ + unit;
-    const T forget_bias = static_cast<T>(p_.forget_bias);
     T saved[kSaved + 1][kUnits];
-#pragma GCC ivdep
-    for (int n = 0; n < kUnits; ++n) {
-      Forward<T> u;
-      for (int gate = 0; gate < Tile::kGates; ++gate) {
-        u.zx[Tile::kFirst + gate] = zx[gate * kUnits + n];
-        u.zh[Tile::kFirst + gate] = zh[gate * kUnits + n];
-      }
-      u.forget_bias = forget_bias;
-      u.h_prev = h_prev[n];
-      if constexpr (kHasC) u.c_prev = c[n];
-      if constexpr (s > 0) {
-        for (int k = 0; k < C::kCarry; ++k) u.carry[k] = carry[k * H_ + n];
-      }
-      C::template forward<s>(u);
-      if constexpr (kLast) {
-        h[n] = u.h;
-        if constexpr (kHasC) c[n] = u.c;
-        for (int k = 0; k < kSaved; ++k) saved[k][n] = u.saved[k];
-      } else {
-        operand[n] = u.operand;
-        for (int k = 0; k < C::kCarry; ++k) carry[k * H_ + n] = u.carry[k];
-      }
+    ForwardUnits<T> at;
+    for (int gate = 0; gate < Tile::kGates; ++gate) {
+      at.zx[Tile::kFirst + gate] = zx + gate * kUnits;
+      at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
     }
+    at.forget_bias = static_cast<T>(p_.forget_bias);
+    at.h_prev = block.h[step & 1] + row * H_ + unit;
+    at.h = block.h[(step + 1) & 1] + row * H_ + unit;
+    at.c = block.c + row * H_ + unit;
+    at.operand = block.operand + row * H_ + unit;
+    for (int k = 0; k < C::kCarry; ++k) at.carry[k] = block.carry + (row * C::kCarry + k) * H_ + unit;
+    for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
+    forward_units<C, s, kUnits>(at);
     if constexpr (kLast) {
       const int64_t count = smaller(kUnits, p_.H - unit);
       const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
-      store_row(h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count, kUnits);
+      store_row(at.h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count, kUnits);
       if (p_.saved == nullptr) return;
       S* to = static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
       for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count, kUnits);

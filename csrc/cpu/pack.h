@@ -86,4 +86,19 @@ void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_
   }
 }
 
+// Stores the sum of one column of d_z, for a panel of units from `unit` on, into the biases that it is the gradient of.
+template <typename C, typename S>
+void store_bias_gradient(const SequenceBackwardParams& params, int column, int64_t unit, const Compute<S>* sum) {
+  const int64_t count = smaller(kPanel<Compute<S>>, params.H - unit);
+  for (int gate = 0; gate < C::kInfo.gates; ++gate) {
+    const GatePlace place = gate_place<C>(gate);
+    if (C::input_column(gate) == column) {
+      store_row(sum, static_cast<S*>(params.d_biases[place.kernel]) + place.index * params.H + unit, count);
+    }
+    if (C::kRecurrentBias && C::recurrent_column(gate) == column) {
+      store_row(sum, static_cast<S*>(params.d_biases[C::kInfo.kernels]) + gate * params.H + unit, count);
+    }
+  }
+}
+
 }  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -18,25 +18,34 @@ struct Sharing {
   int64_t blocks;  // of rows
 };
 
+// Multiply-adds that a call must have to be shared: some 10 us.
+constexpr int64_t kWorthSharing = 1 << 21;
+// The same for a single step, some 100 us: there may be a step of another layer that wants the other threads.
+constexpr int64_t kStepWorthSharing = 1 << 24;
+
+inline int64_t multiply_adds(const SequenceParams& params) {
+  return params.T * params.B * params.H * cell_info(params.cell).gates * (params.I + params.H);
+}
+
 // recurrent_row_bytes: the packed recurrent weights of one row of R.
 inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_bytes) {
-  // Multiply-adds of a call: some 10 us; of a single step some 100 us, because there may be a step of another layer
-  // that wants the other threads.
-  const int64_t kWorthSharing = params.T > 1 ? 1 << 21 : 1 << 24;
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
   constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
   const int64_t threads = params.threads.count;
-  const int64_t gates = cell_info(params.cell).gates;
-  const int64_t step_work = params.B * params.H * gates * (params.T > 1 ? params.H : params.I + params.H);
-  const int64_t call_work = params.B * params.H * gates * (params.I + params.H) * params.T;
-  if (threads <= 1 || call_work < kWorthSharing) return {Sharing::kAlone, 1};
+  if (threads <= 1 || multiply_adds(params) < kWorthSharing) return {Sharing::kAlone, 1};
   const bool whole_tiles = params.B >= threads * kTileRows;
-  if (params.T > 1 && whole_tiles && params.H * recurrent_row_bytes <= kCacheBytes) {
+  if (whole_tiles && params.H * recurrent_row_bytes <= kCacheBytes) {
     return {Sharing::kRows, smaller(threads, kMaxBlocks)};
   }
+  const int64_t step_work = params.B * params.H * cell_info(params.cell).gates * params.H;
   if (step_work >= kWorthMeeting) return {Sharing::kUnits, 1};
   if (params.B > 1) return {Sharing::kRows, smaller(smaller(threads, params.B), kMaxBlocks)};
   return {Sharing::kAlone, 1};
+}
+
+inline Sharing plan_step(const SequenceParams& params) {
+  const bool shared = params.threads.count > 1 && multiply_adds(params) >= kStepWorthSharing;
+  return {shared ? Sharing::kUnits : Sharing::kAlone, 1};
 }
 
 // Calls f with the team for a call that is shared this way.

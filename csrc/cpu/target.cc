@@ -4,6 +4,8 @@
 #include "csrc/cells/cells.h"
 #include "csrc/cpu/backward.h"
 #include "csrc/cpu/forward.h"
+#include "csrc/cpu/step_backward.h"
+#include "csrc/cpu/step_forward.h"
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 namespace {
@@ -22,28 +24,47 @@ auto with_cell_and_storage(const SequenceParams& params, F&& f) {
   });
 }
 
-template <template <typename, typename> class Driver, typename Params>
-size_t workspace_bytes(const Params& params) {
-  return with_cell_and_storage(params, [&](auto cell, auto storage) {
-    Workspace workspace(nullptr);
-    Driver<decltype(cell), decltype(storage)> driver(params, workspace);
-    return workspace.used();
+// Calls f with the driver for the call, which takes its workspace from `memory` (or measures it, where that is null):
+// a step has drivers of its own.
+template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
+          typename Params, typename F>
+void with_driver(const Params& params, void* memory, F&& f) {
+  with_cell_and_storage(params, [&](auto cell, auto storage) {
+    Workspace workspace(memory);
+    if (params.T == 1) {
+      StepDriver<decltype(cell), decltype(storage)> driver(params, workspace);
+      f(driver, workspace);
+    } else {
+      SequenceDriver<decltype(cell), decltype(storage)> driver(params, workspace);
+      f(driver, workspace);
+    }
   });
 }
 
-template <template <typename, typename> class Driver, typename Params>
+template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
+          typename Params>
+size_t workspace_bytes(const Params& params) {
+  size_t bytes = 0;
+  with_driver<SequenceDriver, StepDriver>(params, nullptr,
+                                          [&](auto&, const Workspace& workspace) { bytes = workspace.used(); });
+  return bytes;
+}
+
+template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
+          typename Params>
 void run(const Params& params) {
-  with_cell_and_storage(params, [&](auto cell, auto storage) {
-    Workspace workspace(params.workspace);
-    Driver<decltype(cell), decltype(storage)>(params, workspace).run();
-  });
+  with_driver<SequenceDriver, StepDriver>(params, params.workspace,
+                                          [](auto& driver, const Workspace&) { driver.run(); });
 }
 
 }  // namespace
 
 extern const CpuTarget kTarget;
-const CpuTarget kTarget = {workspace_bytes<ForwardDriver, SequenceForwardParams>,
-                           workspace_bytes<BackwardDriver, SequenceBackwardParams>,
-                           run<ForwardDriver, SequenceForwardParams>, run<BackwardDriver, SequenceBackwardParams>};
+const CpuTarget kTarget = {
+    workspace_bytes<ForwardDriver, StepForwardDriver, SequenceForwardParams>,
+    workspace_bytes<BackwardDriver, StepBackwardDriver, SequenceBackwardParams>,
+    run<ForwardDriver, StepForwardDriver, SequenceForwardParams>,
+    run<BackwardDriver, StepBackwardDriver, SequenceBackwardParams>,
+};
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET

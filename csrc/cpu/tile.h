@@ -11,33 +11,8 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 template <typename T, int V>
 struct Packed {
   static constexpr int kVectors = V;
-  static constexpr bool kIsPacked = true;
   const T* data;  // [K, V * lanes]
-  FUSED_RNN_FN Packed from(int64_t k) const { return {data + k * V * kLanes<T>}; }
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<T>); }
-  FUSED_RNN_FN void prefetch(int64_t) const {}  // reading on from row to row is foreseen
-};
-
-// The same, where the caller's matrices hold it: vector v of row k stands at column[v] + k * stride[v].
-template <typename T, int V>
-struct InPlace {
-  static constexpr int kVectors = V;
-  static constexpr bool kIsPacked = false;
-  const T* column[V];
-  int64_t stride[V];
-  FUSED_RNN_FN InPlace from(int64_t k) const {
-    InPlace later = *this;
-    for (int v = 0; v < V; ++v) later.column[v] += k * stride[v];
-    return later;
-  }
-  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
-    // No hardware prefetcher follows strides of a page or more.
-    __builtin_prefetch(column[v] + (k + 16) * stride[v]);
-    return load(column[v] + k * stride[v]);
-  }
-  FUSED_RNN_FN void prefetch(int64_t k) const {
-    for (int v = 0; v < V; ++v) __builtin_prefetch(column[v] + k * stride[v], 0, 2);
-  }
 };
 
 // The left operand of a tile: element (m, k) stands at data[m * row + k * column].
@@ -112,34 +87,15 @@ void tile_rows(int rows, int64_t K, Left<T> a, const Right& b, const T* init, in
 // cache.
 constexpr int64_t kDepth = 128;
 
-// A right operand in place is copied for as long as it is used again: its rows lie far apart, often in the same few
-// sets of a cache.
-template <typename T, typename Right>
-void tile_block(int64_t rows, int64_t K, Left<T> a, const Right& b, const T* init, int64_t init_stride, T* out,
+template <typename T, int V>
+void tile_block(int64_t rows, int64_t K, Left<T> a, Packed<T, V> b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
-  constexpr int V = Right::kVectors;
-  const auto multiply = [&](int64_t k, int64_t depth, int64_t m, const auto& right) {
-    const T* from = k == 0 ? init + m * init_stride : out + m * out_stride;
-    tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                 Left<T>{a.data + m * a.row + k * a.column, a.row, a.column}, right, from,
-                 k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
-  };
   for (int64_t k = 0; k == 0 || k < K; k += kDepth) {
-    const int64_t depth = smaller(kDepth, K - k);
-    if (Right::kIsPacked || rows <= kTileRows) {
-      for (int64_t m = 0; m < rows; m += kTileRows) multiply(k, depth, m, b.from(k));
-      continue;
-    }
-    alignas(64) T copy[kDepth * V * kLanes<T>];
-    for (int64_t i = 0; i < depth; ++i) {
-      for (int v = 0; v < V; ++v) store(copy + (i * V + v) * kLanes<T>, b.row(k + i, v));
-    }
-    // While one block is at work, the next is on its way.
-    const int64_t next = smaller(kDepth, K - k - depth);
     for (int64_t m = 0; m < rows; m += kTileRows) {
-      const int64_t last = k + depth + smaller(rows, m + kTileRows) * next / rows;
-      for (int64_t row = k + depth + m * next / rows; row < last; ++row) b.prefetch(row);
-      multiply(k, depth, m, Packed<T, V>{copy});
+      tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), smaller(kDepth, K - k),
+                   Left<T>{a.data + m * a.row + k * a.column, a.row, a.column},
+                   Packed<T, V>{b.data + k * V * kLanes<T>}, k == 0 ? init + m * init_stride : out + m * out_stride,
+                   k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
     }
   }
 }
@@ -152,30 +108,42 @@ constexpr int64_t kBlockRows = 8 * kTileRows;
 constexpr int kDotRows = kTileRows / 3 * 2;
 constexpr int kDotColumns = 4;
 
-// A run of the depth of a dot product: element (m, k) of a stands at a[m * a_stride + k], element (n, k) of b at
-// b[n * b_stride + k], for k in [0, K).
+// out[m, n] (+)= sum over k of a[m, k] * b[n, k]: both operands are read along their rows, so that a matrix used once
+// need not be transposed.
 template <typename T>
-struct DotRun {
-  const T* a;
+struct DotProduct {
+  const T* a;  // [M, a_stride]
   int64_t a_stride;
-  const T* b;
+  const T* b;  // [N, b_stride]
   int64_t b_stride;
   int64_t K;
+  T* out;  // [M, out_stride]
+  int64_t out_stride;
+  bool add;  // to what is in out
 };
 
-// The sum of a vector's lanes, by halves.
-template <typename V, size_t... kLane>
-FUSED_RNN_FN auto add_halves(V vector, std::index_sequence<kLane...>) {
-  return __builtin_shufflevector(vector, vector, kLane...) +
-         __builtin_shufflevector(vector, vector, (kLane + sizeof...(kLane))...);
+// One stage of summing lanes: of each pair of vectors, those `kStride` apart are added up, the first vector's where
+// that bit of the lane's number is 0 and the second's where it is 1. A last single vector is paired with itself.
+template <int kStride, typename V, size_t... kLane>
+FUSED_RNN_FN V fold_pair(V a, V b, std::index_sequence<kLane...>) {
+  constexpr int kCount = sizeof...(kLane);
+  return __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane - kStride : kLane)...) +
+         __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane : kLane + kStride)...);
 }
 
-template <int kCount, typename V>
-FUSED_RNN_FN auto sum_lanes(V vector) {
-  if constexpr (kCount == 2) {
-    return vector[0] + vector[1];
+// Sums the lanes of kCount vectors, a power of 2: to[i] = the sum of vector i, in fewer steps than one by one.
+template <int kStride, int kCount, typename T>
+FUSED_RNN_FN void sum_lanes(const Vector<T>* sums, T* to) {
+  if constexpr (kStride == kLanes<T>) {
+    for (int i = 0; i < kCount; ++i) store(to + i * kLanes<T>, sums[i]);
   } else {
-    return sum_lanes<kCount / 2>(add_halves(vector, std::make_index_sequence<kCount / 2>()));
+    constexpr int kPairs = kCount > 1 ? kCount / 2 : 1;
+    Vector<T> folded[kPairs];
+    for (int i = 0; i < kPairs; ++i) {
+      folded[i] =
+          fold_pair<kStride>(sums[2 * i], sums[kCount > 1 ? 2 * i + 1 : 0], std::make_index_sequence<kLanes<T>>());
+    }
+    sum_lanes<2 * kStride, kPairs>(folded, to);
   }
 }
 
@@ -199,68 +167,53 @@ constexpr auto make_lanes_table() {
 template <typename T>
 constexpr auto kLanesTable = make_lanes_table<T>();
 
-// out[m, n] = sum over all runs and k of a(m, k) * b(n, k), for m in [0, M), n in [0, N). Both operands are read along
-// their rows, so that a matrix used once need not be transposed. out is [M, out_stride].
+// The M x N results from (m, n) on; M and N are powers of 2.
 template <int M, int N, typename T>
-FUSED_RNN_FN void dot_tile(const DotRun<T>* runs, int count, int64_t m0, int64_t n0, T* out, int64_t out_stride) {
-  Vector<T> sum[M][N] = {};
-  const auto add = [&](const Vector<T>(&left)[M], const Vector<T>(&right)[N]) __attribute__((always_inline)) {
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
+FUSED_RNN_FN void dot_tile(const DotProduct<T>& p, int64_t m, int64_t n) {
+  Vector<T> sum[M * N] = {};
+  const auto add = [&](const auto& element) __attribute__((always_inline)) {
+    Vector<T> right[N];
 #pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) sum[m][n] += left[m] * right[n];
+    for (int j = 0; j < N; ++j) right[j] = element(p.b + (n + j) * p.b_stride);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+      const Vector<T> left = element(p.a + (m + i) * p.a_stride);
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sum[i * N + j] += left * right[j];
     }
   };
-  for (int i = 0; i < count; ++i) {
-    const DotRun<T>& run = runs[i];
-    const T* a = run.a + m0 * run.a_stride;
-    const T* b = run.b + n0 * run.b_stride;
-    Vector<T> left[M], right[N];
-    int64_t k = 0;
-    for (; k + kLanes<T> <= run.K; k += kLanes<T>) {
-#pragma GCC unroll 4
-      for (int n = 0; n < N; ++n) right[n] = load(b + n * run.b_stride + k);
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) left[m] = load(a + m * run.a_stride + k);
-      add(left, right);
-    }
-    if (k == run.K) continue;
-    if (k == 0) {  // less than one vector
-      for (int n = 0; n < N; ++n) right[n] = load_first(b + n * run.b_stride, run.K);
-      for (int m = 0; m < M; ++m) left[m] = load_first(a + m * run.a_stride, run.K);
-    } else {  // the last vector of the run, without the lanes that have been summed
-      const int64_t last = run.K - kLanes<T>;
-      const Vector<T> fresh = load(kLanesTable<T>.value + (run.K - k));
-      for (int n = 0; n < N; ++n) right[n] = load(b + n * run.b_stride + last);
-      for (int m = 0; m < M; ++m) left[m] = fresh != 0 ? load(a + m * run.a_stride + last) : Vector<T>{};
-      // A weight that is not finite must not meet the zeros of lanes that are left out.
-      for (int n = 0; n < N; ++n) right[n] = fresh != 0 ? right[n] : Vector<T>{};
-    }
-    add(left, right);
+  int64_t k = 0;
+  for (; k + kLanes<T> <= p.K; k += kLanes<T>) {
+    add([&](const T* row) __attribute__((always_inline)) { return load(row + k); });
   }
-  for (int m = 0; m < M; ++m) {
-    for (int n = 0; n < N; ++n) out[m * out_stride + n] = sum_lanes<kLanes<T>>(sum[m][n]);
+  if (k < p.K && k == 0) {  // less than one vector
+    add([&](const T* row) __attribute__((always_inline)) { return load_first(row, p.K); });
+  } else if (k < p.K) {  // the last vector, without the lanes that have been summed: a NaN there must not meet a zero
+    const Vector<T> fresh = load(kLanesTable<T>.value + (p.K - k));
+    add([&](const T* row)
+            __attribute__((always_inline)) { return fresh != 0 ? load(row + p.K - kLanes<T>) : Vector<T>{}; });
+  }
+  alignas(64) T total[M * N < kLanes<T> ? kLanes<T> : M * N];
+  sum_lanes<1, M * N>(sum, total);
+  for (int i = 0; i < M; ++i) {
+    T* out = p.out + (m + i) * p.out_stride + n;
+    for (int j = 0; j < N; ++j) out[j] = p.add ? out[j] + total[i * N + j] : total[i * N + j];
   }
 }
 
-// dot_tile() for any number of rows m and columns n.
+// The results of all `rows` rows of a and `columns` rows of b.
 template <typename T>
-void dot_product(int64_t rows, int64_t columns, const DotRun<T>* runs, int count, T* out, int64_t out_stride) {
+void dot_product(int64_t rows, int64_t columns, const DotProduct<T>& p) {
   for (int64_t n = 0; n < columns; n += kDotColumns) {
-    const bool wide = n + kDotColumns <= columns;
+    if (n + kDotColumns > columns) {
+      for (int64_t m = 0; m < rows; ++m) {
+        for (int64_t last = n; last < columns; ++last) dot_tile<1, 1>(p, m, last);
+      }
+      continue;
+    }
     int64_t m = 0;
-    for (; wide && m + kDotRows <= rows; m += kDotRows) {
-      dot_tile<kDotRows, kDotColumns>(runs, count, m, n, out + m * out_stride + n, out_stride);
-    }
-    for (; m < rows; ++m) {
-      if (wide) {
-        dot_tile<1, kDotColumns>(runs, count, m, n, out + m * out_stride + n, out_stride);
-        continue;
-      }
-      for (int64_t last = n; last < columns; ++last) {
-        dot_tile<1, 1>(runs, count, m, last, out + m * out_stride + last, out_stride);
-      }
-    }
+    for (; m + kDotRows <= rows; m += kDotRows) dot_tile<kDotRows, kDotColumns>(p, m, n);
+    for (; m < rows; ++m) dot_tile<1, kDotColumns>(p, m, n);
   }
 }
 

@@ -6,7 +6,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "csrc/cells/cell.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "csrc/cells/math.h"
 
 #if defined(__AVX512F__)
 #define FUSED_RNN_VECTOR_BYTES 64
@@ -52,6 +56,26 @@ FUSED_RNN_FN void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(to) = value;
 }
 
+// low for x < low, high for x > high, else x, which may be NaN: the one instruction each that x86 has for it, and that
+// compilers do not find.
+template <typename T>
+FUSED_RNN_FN Vector<T> clamp(Vector<T> x, Vector<T> low, Vector<T> high) {
+#if defined(__AVX512F__)
+  // With all lanes in the mask: the forms without one make GCC 12 warn of its own header.
+  if constexpr (sizeof(T) == 4) return _mm512_maskz_min_ps(0xffff, high, _mm512_maskz_max_ps(0xffff, low, x));
+  if constexpr (sizeof(T) == 8) return _mm512_maskz_min_pd(0xff, high, _mm512_maskz_max_pd(0xff, low, x));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return _mm256_min_ps(high, _mm256_max_ps(low, x));
+  if constexpr (sizeof(T) == 8) return _mm256_min_pd(high, _mm256_max_pd(low, x));
+#elif defined(__x86_64__)
+  if constexpr (sizeof(T) == 4) return _mm_min_ps(high, _mm_max_ps(low, x));
+  if constexpr (sizeof(T) == 8) return _mm_min_pd(high, _mm_max_pd(low, x));
+#else
+  x = x < low ? low : x;
+  return x > high ? high : x;
+#endif
+}
+
 FUSED_RNN_FN int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
@@ -65,4 +89,21 @@ FUSED_RNN_FN int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
 }
 
+template <typename T>
+struct VectorNumeric {
+  using Element = T;
+  typedef std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t> Bits
+      __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES)));
+  static FUSED_RNN_FN Vector<T> clamp(Vector<T> x, Vector<T> low, Vector<T> high) {
+    return FUSED_RNN_TARGET::clamp<T>(x, low, high);
+  }
+};
+
 }  // namespace fused_rnn::FUSED_RNN_TARGET
+
+namespace fused_rnn {
+template <>
+struct Numeric<FUSED_RNN_TARGET::Vector<float>> : FUSED_RNN_TARGET::VectorNumeric<float> {};
+template <>
+struct Numeric<FUSED_RNN_TARGET::Vector<double>> : FUSED_RNN_TARGET::VectorNumeric<double> {};
+}  // namespace fused_rnn

@@ -74,14 +74,7 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
   constexpr int64_t kAhead = 4 * kTileRows;
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
-    Left<T> left{scratch.left, 1, kTileRows};
-    int64_t next_tile = kTileRows * depth;
-    if (g.left == nullptr && g.pairs <= kDepth) {  // used for few columns: read where it lies
-      left = {g.left_array + m0, 1, g.left_stride};
-      next_tile = kTileRows;
-    } else {
-      pack_left(g, pair, depth, m0, rows, scratch.left);
-    }
+    pack_left(g, pair, depth, m0, rows, scratch.left);
     for (int64_t column = 0; column < g.N; column += kPanel<T>) {
       const T* from = g.d_z + pair * g.d_z_stride + column;
       for (int64_t k = 0; k < depth; ++k) {
@@ -100,9 +93,8 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
           for (int n = 0; n < kPanel<T>; n += 64 / sizeof(T)) __builtin_prefetch(sum + row * stride + n, 1);
         }
         tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                                Left<T>{left.data + m / kTileRows * next_tile, 1, left.column},
-                                Packed<T, kTileVectors>{scratch.d_z}, pair == 0 ? kZeros : at, pair == 0 ? 0 : stride,
-                                at, stride);
+                                Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
+                                pair == 0 ? kZeros : at, pair == 0 ? 0 : stride, at, stride);
       }
       if (pair + kDepth < g.pairs || sum != scratch.sum + column) continue;
       for (int64_t m = 0; m < rows; ++m) {

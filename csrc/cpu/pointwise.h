@@ -1,0 +1,90 @@
+// The pointwise part of a cell for some vectors of units of one row, as every CPU driver applies it.
+#pragma once
+
+#include "csrc/cells/cell.h"
+#include "csrc/cpu/vector.h"
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+// Where the values of kUnits units of one row stand. What a cell or a stage has no use for may stay unset.
+template <typename T>
+struct ForwardUnits {
+  const T* zx[kMaxGates];  // of the stage's gates
+  const T* zh[kMaxGates];
+  T forget_bias;
+  const T* h_prev;
+  T* h;        // = the last stage
+  T* c;        // c_prev; = c by the last stage
+  T* operand;  // = the first of two stages
+  T* carry[kMaxCarry];
+  T* saved[kMaxSaved];  // = the last stage
+};
+
+template <typename C, int s, int kUnits, typename T>
+FUSED_RNN_FN void forward_units(const ForwardUnits<T>& at) {
+  constexpr bool kLast = s == C::kStages - 1;
+  constexpr bool kHasC = C::kInfo.states > 1;
+  using V = Vector<T>;
+  for (int n = 0; n < kUnits; n += kLanes<T>) {
+    Forward<V> u;
+    for (int gate = C::kStage[s].first; gate < C::kStage[s].first + C::kStage[s].count; ++gate) {
+      u.zx[gate] = load(at.zx[gate] + n);
+      u.zh[gate] = load(at.zh[gate] + n);
+    }
+    u.forget_bias = V{} + at.forget_bias;
+    u.h_prev = load(at.h_prev + n);
+    if constexpr (kHasC) u.c_prev = load(at.c + n);
+    if constexpr (s > 0) {
+      for (int k = 0; k < C::kCarry; ++k) u.carry[k] = load(at.carry[k] + n);
+    }
+    C::template forward<s>(u);
+    if constexpr (kLast) {
+      store(at.h + n, u.h);
+      if constexpr (kHasC) store(at.c + n, u.c);
+      for (int k = 0; k < C::kInfo.saved; ++k) store(at.saved[k] + n, u.saved[k]);
+    } else {
+      store(at.operand + n, u.operand);
+      for (int k = 0; k < C::kCarry; ++k) store(at.carry[k] + n, u.carry[k]);
+    }
+  }
+}
+
+// The same, backward.
+template <typename T>
+struct BackwardUnits {
+  const T* saved[kMaxSaved];
+  const T* h_prev;
+  const T* h;
+  const T* d_y;         // added to d_h by the last stage
+  const T* d_product;   // what comes through the product of d_z: for the last stage added to d_h, else d_operand
+  T* d_h;               // = by each stage in turn
+  T* d_c;               // = by the first stage
+  T* d_z[kMaxColumns];  // = the columns that the stage writes
+  T* operand;           // = the first of two stages
+};
+
+template <typename C, int s, int kUnits, typename T>
+FUSED_RNN_FN void backward_units(const BackwardUnits<T>& at) {
+  constexpr int kLast = C::kStages - 1;
+  constexpr bool kHasC = C::kInfo.states > 1;
+  using V = Vector<T>;
+  for (int n = 0; n < kUnits; n += kLanes<T>) {
+    Backward<V> u;
+    for (int k = 0; k < C::kInfo.saved; ++k) u.saved[k] = load(at.saved[k] + n);
+    u.h_prev = load(at.h_prev + n);
+    u.h = load(at.h + n);
+    u.d_h = load(at.d_h + n);
+    if constexpr (s == kLast) u.d_h += load(at.d_product + n) + load(at.d_y + n);
+    if constexpr (kHasC) u.d_c = load(at.d_c + n);
+    if constexpr (s != kLast) u.d_operand = load(at.d_product + n);
+    C::template backward<s>(u);
+    for (int k = C::kWritten[s].first; k < C::kWritten[s].first + C::kWritten[s].count; ++k) {
+      store(at.d_z[k] + n, u.d_z[k]);
+    }
+    store(at.d_h + n, s == 0 ? u.d_h_prev : u.d_h);
+    if constexpr (s == 0 && kHasC) store(at.d_c + n, u.d_c_prev);
+    if constexpr (s == 0 && kLast > 0) store(at.operand + n, u.operand);
+  }
+}
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET

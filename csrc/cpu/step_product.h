@@ -1,0 +1,257 @@
+// The three products of a single step. Each meets every weight once, so nothing is packed ahead of time: the caller's
+// kernels are read, and their gradients written, along their rows, which is how memory gives the most.
+#pragma once
+
+#include "csrc/cpu/storage.h"
+#include "csrc/cpu/tile.h"
+
+namespace fused_rnn::FUSED_RNN_TARGET {
+
+// A matrix of the caller's: element (k, n) stands at data[k * stride + n].
+template <typename S>
+struct Matrix {
+  S* data;
+  int64_t stride;
+};
+
+// --- out = init + a . b ---
+
+template <typename S>
+struct StepProduct {
+  using T = Compute<S>;
+  int64_t M, K, N;
+  Left<T> a;          // [M, K]
+  Matrix<const S> b;  // [K, N]
+  const T* init;      // [M, init_stride]; stride 0 repeats one row. It may be out
+  int64_t init_stride;
+  T* out;  // [M, out_stride], rows of whole panels
+  int64_t out_stride;
+};
+
+// Rows of b that are at work together: their pages are few enough for the processor's first table of pages, and what a
+// panel holds of them stays in the first-level cache.
+constexpr int64_t kStepDepth = 64;
+
+// One panel's columns where the caller has them. Meanwhile those of the panel after the next are on their way.
+template <typename T>
+struct InPlace {
+  static constexpr int kVectors = kTileVectors;
+  Matrix<const T> b;
+  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
+    const T* at = b.data + k * b.stride + v * kLanes<T>;
+    __builtin_prefetch(at + 2 * kPanel<T>);
+    return load(at);
+  }
+};
+
+// The same, leaving a packed copy behind for the tiles that come after.
+template <typename T>
+struct Copying {
+  static constexpr int kVectors = kTileVectors;
+  InPlace<T> from;
+  T* to;  // [K, kPanel]
+  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
+    const Vector<T> value = from.row(k, v);
+    store(to + k * kPanel<T> + v * kLanes<T>, value);
+    return value;
+  }
+};
+
+// Calls f with the number of vectors that hold `columns` <= kPanel values, as a constant.
+template <typename T, typename F>
+FUSED_RNN_FN void with_vectors(int64_t columns, F&& f) {
+  static_assert(kTileVectors == 4);
+  switch (divide_up(columns, kLanes<T>)) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    default: return f(std::integral_constant<int, 4>());
+  }
+}
+
+// Some rows of one panel.
+template <typename S>
+void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64_t depth) {
+  using T = Compute<S>;
+  alignas(64) T copy[kStepDepth * kPanel<T>];
+  const int64_t column = panel * kPanel<T>, columns = smaller(kPanel<T>, p.N - column);
+  const Matrix<const S> b{p.b.data + k * p.b.stride + column, p.b.stride};
+  const T* init = (k == 0 ? p.init : p.out) + column;
+  const int64_t init_stride = k == 0 ? p.init_stride : p.out_stride;
+  const auto multiply = [&](auto vectors, int64_t m, const auto& right) {
+    tile_rows<vectors>(static_cast<int>(smaller(kTileRows, p.M - m)), depth,
+                       Left<T>{p.a.data + m * p.a.row + k * p.a.column, p.a.row, p.a.column}, right,
+                       init + m * init_stride, init_stride, p.out + m * p.out_stride + column, p.out_stride);
+  };
+  int64_t m = 0;
+  if constexpr (std::is_same_v<S, T>) {
+    constexpr std::integral_constant<int, kTileVectors> kAll;
+    if (columns == kPanel<T>) {
+      if (p.M <= kTileRows) return multiply(kAll, 0, InPlace<T>{b});
+      multiply(kAll, 0, Copying<T>{{b}, copy});
+      m = kTileRows;
+    }
+  }
+  with_vectors<T>(columns, [&](auto vectors) {
+    constexpr int64_t kWidth = vectors * kLanes<T>;
+    if (m == 0) {
+      for (int64_t row = 0; row < depth; ++row) {
+        load_row(b.data + row * b.stride, copy + row * kWidth, columns, kWidth);
+      }
+    }
+    for (; m < p.M; m += kTileRows) multiply(vectors, m, Packed<T, vectors>{copy});
+  });
+}
+
+// The panels [begin, end) of the product.
+template <typename S>
+void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
+  using T = Compute<S>;
+  // Results that wait for more rows of b stay in a second-level cache.
+  constexpr int64_t kResultBytes = 256 * 1024;
+  const int64_t row_bytes = kPanel<T> * static_cast<int64_t>(sizeof(T));
+  const int64_t group = larger(4, kResultBytes / (larger(1, p.M) * row_bytes));
+  for (int64_t first = begin; first < end; first += group) {
+    for (int64_t k = 0; k == 0 || k < p.K; k += kStepDepth) {
+      for (int64_t panel = first; panel < smaller(end, first + group); ++panel) {
+        step_product_panel(p, panel, k, smaller(kStepDepth, p.K - k));
+      }
+    }
+  }
+}
+
+// --- out = a . b^T ---
+
+// A run of the sum: a kernel's columns, and those of a that meet them.
+template <typename S>
+struct StepRun {
+  const Compute<S>* a;  // [M, a_stride]
+  int64_t a_stride;
+  Matrix<const S> b;  // [rows, N]
+  int64_t N;
+};
+
+template <typename S>
+struct StepTransposedProduct {
+  int64_t M;
+  int runs = 0;
+  StepRun<S> run[kMaxKernels];
+  Compute<S>* out;  // [M, out_stride]
+  int64_t out_stride;
+};
+
+// The rows of b [begin, end), which are columns of out.
+template <typename S>
+void step_transposed_product(const StepTransposedProduct<S>& p, int64_t begin, int64_t end) {
+  using T = Compute<S>;
+  // As much of the sums at a time as keeps some rows of b in the first-level cache, and a in the second.
+  constexpr int64_t kDepthAtOnce = 1024;
+  alignas(64) T converted[std::is_same_v<S, T> ? 1 : kDotColumns * kDepthAtOnce];
+  bool first = true;
+  for (int i = 0; i < p.runs; ++i) {
+    const StepRun<S>& run = p.run[i];
+    for (int64_t k = 0; k < run.N; k += kDepthAtOnce, first = false) {
+      const int64_t depth = smaller(kDepthAtOnce, run.N - k);
+      for (int64_t n = begin; n < end; n += kDotColumns) {
+        const int64_t columns = smaller(kDotColumns, end - n);
+        const S* b = run.b.data + n * run.b.stride + k;
+        DotProduct<T> dot{run.a + k, run.a_stride, nullptr, run.b.stride, depth, p.out + n, p.out_stride, !first};
+        if constexpr (std::is_same_v<S, T>) {
+          dot.b = b;
+        } else {
+          for (int64_t row = 0; row < columns; ++row) {
+            load_row(b + row * run.b.stride, converted + row * kDepthAtOnce, depth, depth);
+          }
+          dot.b = converted, dot.b_stride = kDepthAtOnce;
+        }
+        dot_product(p.M, columns, dot);
+      }
+    }
+  }
+}
+
+// --- out = a^T . b ---
+
+template <typename S>
+struct StepGradient {
+  using T = Compute<S>;
+  int64_t M, K, N;
+  const T* a;  // [M / kTileRows, K, kTileRows], as pack_columns() makes it
+  const T* b;  // [K, b_stride]
+  int64_t b_stride;
+  Matrix<S> out;  // [M, N]
+
+  int64_t tiles() const { return divide_up(M, kTileRows); }
+};
+
+// to [M / kTileRows, K, kTileRows] = row k of the left operand of a gradient; zeros past M.
+template <typename S>
+void pack_columns(const S* row, int64_t M, int64_t k, int64_t K, Compute<S>* to) {
+  int64_t m = 0;
+  for (; m + kTileRows <= M; m += kTileRows) load_row(row + m, to + m * K + k * kTileRows, kTileRows, kTileRows);
+  if (m < M) load_row(row + m, to + m * K + k * kTileRows, M - m, kTileRows);
+}
+
+// The same for a row that takes no part.
+template <typename T>
+void clear_columns(int64_t M, int64_t k, int64_t K, T* to) {
+  for (int64_t m = 0; m < M; m += kTileRows) memset(to + m * K + k * kTileRows, 0, kTileRows * sizeof(T));
+}
+
+// The columns of b that step_gradient() has at work together, so that they stay in the first-level cache.
+template <typename T>
+int64_t step_gradient_panels(int64_t K) {
+  constexpr int64_t kBytes = 24 * 1024;
+  return larger(1, smaller(8, kBytes / (larger(1, K) * kPanel<T> * static_cast<int64_t>(sizeof(T)))));
+}
+
+// Tiles of kTileRows rows of out, [begin, end). scratch is [step_gradient_panels(K), K, kPanel].
+template <typename S>
+void step_gradient(const StepGradient<S>& p, int64_t begin, int64_t end, Compute<S>* scratch) {
+  using T = Compute<S>;
+  static constexpr T kZeros[kPanel<T>] = {};
+  const int64_t group = step_gradient_panels<T>(p.K) * kPanel<T>;
+  alignas(64) T sums[kTileRows * kPanel<T>];
+  for (int64_t first = 0; first < p.N; first += group) {
+    const int64_t last = smaller(p.N, first + group);
+    for (int64_t column = first; column < last; column += kPanel<T>) {
+      for (int64_t k = 0; k < p.K; ++k) {
+        load_row(p.b + k * p.b_stride + column, scratch + ((column - first) * p.K + k * kPanel<T>),
+                 smaller(kPanel<T>, last - column), kPanel<T>);
+      }
+    }
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t m = tile * kTileRows;
+      const int rows = static_cast<int>(smaller(kTileRows, p.M - m));
+      for (int64_t column = first; column < last; column += kPanel<T>) {
+        const int64_t columns = smaller(kPanel<T>, last - column);
+        S* out = p.out.data + m * p.out.stride + column;
+        // The lines of the rows below are asked for while these are at work.
+        if (tile + 1 < end) {
+          for (int row = 0; row < smaller(kTileRows, p.M - m - kTileRows); ++row) {
+            const S* next = out + (kTileRows + row) * p.out.stride;
+            for (int64_t n = 0; n < columns; n += 64 / sizeof(S)) __builtin_prefetch(next + n, 1);
+          }
+        }
+        T* to = sums;
+        int64_t stride = kPanel<T>;
+        if constexpr (std::is_same_v<S, T>) {
+          if (columns == kPanel<T> && p.K <= kDepth) to = out, stride = p.out.stride;
+        }
+        // Sums of kDepth terms are added up: one long sum would lose digits.
+        for (int64_t k = 0; k == 0 || k < p.K; k += kDepth) {
+          tile_rows<kTileVectors>(rows, smaller(kDepth, p.K - k), Left<T>{p.a + m * p.K + k * kTileRows, 1, kTileRows},
+                                  Packed<T, kTileVectors>{scratch + (column - first) * p.K + k * kPanel<T>},
+                                  k == 0 ? kZeros : to, k == 0 ? 0 : stride, to, stride);
+        }
+        if (to == sums) {
+          for (int row = 0; row < rows; ++row) {
+            store_row(sums + row * kPanel<T>, out + row * p.out.stride, columns, kPanel<T>);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace fused_rnn::FUSED_RNN_TARGET
