@@ -4,11 +4,12 @@ add_library(fused_rnn_kernels STATIC csrc/check.cc csrc/dispatch.cc csrc/cpu/tar
 target_link_libraries(fused_rnn_kernels PUBLIC Threads::Threads)
 
 # The CPU drivers, once for each instruction set. No errno and no floating-point traps, or loops with comparisons would
-# not become vector code; nothing else of -ffast-math.
+# not become vector code; nothing else of -ffast-math. And no calls of memcpy for rows of a few vectors.
 function(fused_rnn_cpu_target name)
   add_library(fused_rnn_cpu_${name} OBJECT csrc/cpu/target.cc)
   target_compile_definitions(fused_rnn_cpu_${name} PRIVATE FUSED_RNN_TARGET=${name})
-  target_compile_options(fused_rnn_cpu_${name} PRIVATE -fno-math-errno -fno-trapping-math ${ARGN})
+  target_compile_options(fused_rnn_cpu_${name} PRIVATE -fno-math-errno -fno-trapping-math
+                         -fno-tree-loop-distribute-patterns ${ARGN})
   target_sources(fused_rnn_kernels PRIVATE $<TARGET_OBJECTS:fused_rnn_cpu_${name}>)
 endfunction()
 fused_rnn_cpu_target(baseline)

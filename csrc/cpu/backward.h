@@ -37,7 +37,7 @@ class BackwardDriver {
       blocks_[i].d_h = workspace.take<T>(count * H_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
-    gradient_scratch_ = workspace.take<T>(WeightGradientScratch<T>::size(H_) * larger(1, p_.threads.count));
+    gradient_scratch_ = workspace.take<T>(gradient_scratch_size() * larger(1, p_.threads.count));
   }
 
   void run() {
@@ -267,17 +267,24 @@ class BackwardDriver {
     });
   }
 
-  // For each gate: the rows of x, and the rows of h (or of the operand of its stage).
+  // For each kernel, some gates at a time: the rows of x, and the rows of h (or of the operand of its stage).
   void weight_gradients(Team& team) const {
-    constexpr int kJobs = 2 * C::kInfo.gates;
-    WeightGradient<S> jobs[kJobs];
-    int64_t last_task[kJobs], tasks = 0;
-    for (int i = 0; i < kJobs; ++i) {
-      jobs[i] = weight_gradient(i / 2, i % 2 == 1);
-      last_task[i] = tasks += weight_gradient_tasks(jobs[i]);
+    constexpr int kMaxJobs = 2 * C::kInfo.gates;
+    WeightGradient<S> jobs[kMaxJobs];
+    int64_t last_task[kMaxJobs], tasks = 0;
+    int count = 0;
+    for (int gate = 0; gate < C::kInfo.gates;) {
+      const GatePlace place = gate_place<C>(gate);
+      const int gates = gates_together<T>(C::kInfo.kernel_gates[place.kernel] - place.index, H_);
+      for (const bool recurrent : {false, true}) {
+        jobs[count] = weight_gradient(gate, gates, recurrent);
+        last_task[count] = tasks += weight_gradient_tasks(jobs[count]);
+        ++count;
+      }
+      gate += gates;
     }
     team.share(tasks, [&](int part, int64_t begin, int64_t end) {
-      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * WeightGradientScratch<T>::size(H_));
+      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * gradient_scratch_size());
       for (int64_t task = begin; task < end; ++task) {
         int i = 0;
         while (task >= last_task[i]) ++i;
@@ -286,7 +293,11 @@ class BackwardDriver {
     });
   }
 
-  WeightGradient<S> weight_gradient(int gate, bool recurrent) const {
+  int64_t gradient_scratch_size() const {
+    return WeightGradientScratch<T>::size(gates_together<T>(C::kInfo.gates, H_) * H_);
+  }
+
+  WeightGradient<S> weight_gradient(int gate, int gates, bool recurrent) const {
     const GatePlace place = gate_place<C>(gate);
     const int64_t stride = C::kInfo.kernel_gates[place.kernel] * p_.H;
     WeightGradient<S> g;
@@ -301,6 +312,8 @@ class BackwardDriver {
     g.pairs = pairs_;
     g.M = recurrent ? p_.H : p_.I;
     g.N = p_.H;
+    g.gates = gates;
+    g.threads = p_.threads.count;
     g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + (recurrent ? p_.I * stride : 0) + place.index * p_.H;
     g.out_stride = stride;
     return g;

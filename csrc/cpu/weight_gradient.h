@@ -6,27 +6,39 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// The gradient of the rows of one kernel that meet one left operand, for one gate:
-//   out[m, n] = sum over pairs of left[pair][m] * d_z[pair, n]  for m in [0, M), n in [0, N)
+// The gradient of the rows of one kernel that meet one left operand, for some gates side by side:
+//   out[m, gate * N + n] = sum over pairs of left[pair][m] * d_z[pair, gate * N_ + n]  for m in [0, M), n in [0, N)
 template <typename S>
 struct WeightGradient {
   const S* const* left = nullptr;          // [pairs] rows of M values, or
   const Compute<S>* left_array = nullptr;  // [pairs, left_stride], where left is null
   int64_t left_stride = 0;
-  const Compute<S>* d_z;  // [pairs, d_z_stride], from the gate's column on; a multiple of kPanel wide
+  const Compute<S>* d_z;  // [pairs, d_z_stride], from the first gate's column on; N_ is N in whole panels
   int64_t d_z_stride;
   int64_t pairs, M, N;
-  S* out;  // [M, out_stride]
+  int gates;
+  int64_t threads;  // that share the tasks
+  S* out;           // [M, out_stride]
   int64_t out_stride;
 };
 
-// The rows of the result that one task computes: few enough that they stay in a second-level cache while all pairs go
-// by.
+// The most rows of the result that one task computes: few enough that they stay in a second-level cache while all pairs
+// go by.
 constexpr int64_t kGradientRows = 32 * kTileRows;
+
+// The gates of one job, for the same reason; more than one saves packing the left operand for each.
+template <typename T>
+int gates_together(int gates, int64_t N_) {
+  constexpr int64_t kSumBytes = 512 * 1024;
+  return static_cast<int>(
+      smaller(gates, larger(1, kSumBytes / (kGradientRows * N_ * static_cast<int64_t>(sizeof(T))))));
+}
 
 template <typename S>
 int64_t weight_gradient_tasks(const WeightGradient<S>& g) {
-  return divide_up(g.M, kGradientRows);
+  // Some for each thread, unless they would be so small that the packing of d_z shows.
+  constexpr int64_t kFewRows = 8 * kTileRows;
+  return larger(divide_up(g.M, kGradientRows), smaller(2 * g.threads, divide_up(g.M, kFewRows)));
 }
 
 // What one thread needs to compute a task.
@@ -34,9 +46,10 @@ template <typename T>
 struct WeightGradientScratch {
   T* left;  // [kGradientRows / kTileRows, kDepth, kTileRows]
   T* d_z;   // [kDepth, kPanel]
-  T* sum;   // [kGradientRows, H_]
+  T* sum;   // [kGradientRows, width]
 
-  static constexpr int64_t size(int64_t H_) { return (kGradientRows + kPanel<T>)*kDepth + kGradientRows * H_; }
+  // width: of the gates of one job.
+  static constexpr int64_t size(int64_t width) { return (kGradientRows + kPanel<T>)*kDepth + kGradientRows * width; }
   explicit WeightGradientScratch(T* memory)
       : left(memory), d_z(left + kGradientRows * kDepth), sum(d_z + kPanel<T> * kDepth) {}
 };
@@ -67,39 +80,28 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
   using T = Compute<S>;
   const int64_t tasks = weight_gradient_tasks(g), share = round_up(divide_up(g.M, tasks), kTileRows);
   const int64_t m0 = smaller(g.M, task * share), rows = smaller(share, g.M - m0);
-  const int64_t scratch_stride = round_up(g.N, kPanel<T>);
-  S* out = g.out + m0 * g.out_stride;
+  const int64_t N_ = round_up(g.N, kPanel<T>), scratch_stride = g.gates * N_;
   static constexpr T kZeros[kPanel<T>] = {};
-  // With few pairs the results are written faster than memory gives their lines: they are asked for some tiles ahead.
-  constexpr int64_t kAhead = 4 * kTileRows;
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
     pack_left(g, pair, depth, m0, rows, scratch.left);
-    for (int64_t column = 0; column < g.N; column += kPanel<T>) {
+    for (int64_t column = 0; column < scratch_stride; column += kPanel<T>) {
       const T* from = g.d_z + pair * g.d_z_stride + column;
       for (int64_t k = 0; k < depth; ++k) {
         load_row(from + k * g.d_z_stride, scratch.d_z + k * kPanel<T>, kPanel<T>, kPanel<T>);
       }
-      // Sums that one block completes go where they belong; long ones gather in the scratch memory, whose rows do not
-      // fall on one another in the caches.
       T* sum = scratch.sum + column;
-      int64_t stride = scratch_stride;
-      if constexpr (std::is_same_v<S, T>) {
-        if (g.pairs <= kDepth && column + kPanel<T> <= g.N) sum = out + column, stride = g.out_stride;
-      }
       for (int64_t m = 0; m < rows; m += kTileRows) {
-        T* at = sum + m * stride;
-        for (int64_t row = m + kAhead; row < smaller(rows, m + kAhead + kTileRows); ++row) {
-          for (int n = 0; n < kPanel<T>; n += 64 / sizeof(T)) __builtin_prefetch(sum + row * stride + n, 1);
-        }
+        T* at = sum + m * scratch_stride;
         tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
                                 Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
-                                pair == 0 ? kZeros : at, pair == 0 ? 0 : stride, at, stride);
+                                pair == 0 ? kZeros : at, pair == 0 ? 0 : scratch_stride, at, scratch_stride);
       }
-      if (pair + kDepth < g.pairs || sum != scratch.sum + column) continue;
-      for (int64_t m = 0; m < rows; ++m) {
-        store_row(sum + m * stride, out + m * g.out_stride + column, smaller(kPanel<T>, g.N - column), kPanel<T>);
-      }
+    }
+  }
+  for (int64_t m = 0; m < rows; ++m) {
+    for (int gate = 0; gate < g.gates; ++gate) {
+      store_row(scratch.sum + m * scratch_stride + gate * N_, g.out + (m0 + m) * g.out_stride + gate * g.N, g.N);
     }
   }
 }
