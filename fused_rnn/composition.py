@@ -44,13 +44,15 @@ def run_sequence(
     """A cell over a sequence, in the current variable scope.
 
     Args:
-      cell: an RNNCell for which `runs_whole` holds.
+      cell: an RNNCell.
       inputs: [B, T, I], or [T, B, I] if time-major.
       initial_state: as the cell's state; zeros of the dtype if None.
 
     Returns:
       outputs, [B, T, H] or [T, B, H], and the final state, as the cell's state.
     """
+    if not runs_whole(cell):
+        return _run_in_the_loop(cell, inputs, initial_state, way)
     if initial_state is None:
         if not dtype:
             raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
