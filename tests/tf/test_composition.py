@@ -147,11 +147,36 @@ def test_scopes() -> None:
 
 
 @drop_in
-@pytest.mark.parametrize(("mode", "directions"), [("graph", "both"), ("function", "forward")])
+def test_the_same_variables_on_every_route() -> None:
+    """A stack that dynamic_rnn has run goes on in TensorFlow's loop and in bare calls, and the other way."""
+    x = tf.constant(values("x", [B, T, H]))
+
+    def bare(cell: Cell, x: Any, dtype: Any) -> Any:
+        ys, state = [], cell.zero_state(B, dtype)
+        for step in tf.unstack(x, axis=1):
+            y, state = cell(step, state)
+            ys.append(y)
+        return tf.stack(ys, 1), state
+
+    routes: list[Callable[..., Any]] = [fused_rnn.dynamic_rnn, v1.nn.dynamic_rnn, bare]
+    for first in routes:
+        cell = WRAPPED["stack"](Maker(FUSED, "LSTMCell", "float64"))
+        wanted = tf.nest.flatten(quietly(first, cell, x, dtype=tf.float64))
+        for other in routes:
+            found = tf.nest.flatten(quietly(other, cell, x, dtype=tf.float64))
+            for k, tensor in enumerate(found):
+                assert_close("float64", {"": tensor.numpy()}, {"": wanted[k].numpy()})
+        assert len(cell.trainable_weights) == 4
+
+
+@drop_in
+@pytest.mark.parametrize(
+    ("mode", "wrapped", "directions"), [("graph", "deep", "both"), ("function", "foreign", "forward")]
+)
 @pytest.mark.parametrize("loop", ["dynamic", "static"])
-def test_in_graphs(mode: str, directions: str, loop: str) -> None:
-    """All wrappers at once, of a batch and, but for lists, a time that the graph does not know."""
-    case = ("LSTMCell", "deep", directions, "lengths")
+def test_in_graphs(mode: str, wrapped: str, directions: str, loop: str) -> None:
+    """Of a batch and, but for lists, a time that the graph does not know."""
+    case = ("LSTMCell", wrapped, directions, "lengths")
     known = loop == "static"
     results = run(FUSED, LOOPS[directions][loop], *case, "float64", mode, static_shapes=known)
     assert_close("float64", results, expected(*case, "float64", mode))
