@@ -9,6 +9,7 @@ from fused_rnn._build import build_info, check_build
 check_build()
 
 from fused_rnn import rnn_cell  # noqa: E402 - after the check, which explains what an import error would not
+from fused_rnn.accelerate import accelerate  # noqa: E402
 from fused_rnn.block_cells import GRUBlockCellV2, LSTMBlockCell, LSTMBlockFusedCell  # noqa: E402
 from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
 from fused_rnn.loops import bidirectional_dynamic_rnn, dynamic_rnn, raw_rnn  # noqa: E402
@@ -26,6 +27,7 @@ __all__ = [
     "LSTMBlockCell",
     "LSTMBlockFusedCell",
     "LSTMStateTuple",
+    "accelerate",
     "bidirectional_dynamic_rnn",
     "build_info",
     "dynamic_rnn",
