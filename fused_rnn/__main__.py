@@ -71,8 +71,8 @@ def _run_module(name: str, arguments: list[str]) -> None:
     """As `python -m NAME ARGUMENTS...`"""
     sys.argv[:] = ["-m", *arguments]
     _new_main()
-    # What python itself calls for -m. run_module does not say as python does that there is no such module, and
-    # its frames are others.
+    # What python itself calls for -m. run_module does not say as python does that there is no such module,
+    # and its frames are others.
     runpy._run_module_as_main(name)  # type: ignore[attr-defined]
 
 
@@ -93,7 +93,7 @@ def _run_script(path: str, *arguments: str) -> None:
             source = stream.read()
     except OSError as error:
         print(
-            f"{sys.executable}: can't open file {file!r}: [Errno {error.errno}] {error.strerror}",
+            f"{sys.orig_argv[0]}: can't open file {file!r}: [Errno {error.errno}] {error.strerror}",
             file=sys.stderr,
         )
         sys.exit(2)

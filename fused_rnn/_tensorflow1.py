@@ -50,7 +50,7 @@ def import_tensorflow1(package: str | None) -> None:
             found = import_module(name, globals, locals, fromlist or (), level)
         return found if fromlist else tf
 
-    builtins.__import__ = import_for_a_program  # type: ignore[assignment]
+    builtins.__import__ = import_for_a_program
 
 
 # What the package tensorflow has besides its public interface, and where versions 1 and 2 of that are found.
@@ -59,7 +59,7 @@ _PACKAGES = ("compat", "core", "python", "tools")
 
 def _tensorflow1() -> Any:
     """`tensorflow.compat.v1`, with what TensorFlow 1 had besides."""
-    tf = importlib.import_module("tensorflow.compat.v1")
+    tf: Any = importlib.import_module("tensorflow.compat.v1")
     tf.disable_v2_behavior()
     for name in _PACKAGES:
         setattr(tf, name, importlib.import_module(f"tensorflow.{name}"))

@@ -31,9 +31,9 @@ _COUNTED = ("sequence, forward", "sequence, backward", "step, forward", "step, b
 _OWN = "TensorFlow's own, forward"
 
 _NOTES = (
-    "A step is one time step of one layer, for the whole batch. Seconds are those inside the ops, added up even",
-    "where these ran side by side; for TensorFlow's own, those from a loop's first step to its last, whatever",
-    "else ran in it. Not counted: TensorFlow's own cells where the program calls them itself, and gradients.",
+    "A step is one time step of one layer, for the whole batch. Seconds are those inside the ops, added up",
+    "even where these ran side by side; for TensorFlow's own, those from a loop's first step to its last,",
+    "whatever else ran in it. Not counted: its own cells where the program calls them itself, and gradients.",
 )
 
 
