@@ -9,9 +9,35 @@ from fused_rnn._build import build_info, check_build
 check_build()
 
 from fused_rnn import rnn_cell  # noqa: E402 - after the check, which explains what an import error would not
+from fused_rnn.accelerate import accelerate  # noqa: E402
+from fused_rnn.block_cells import GRUBlockCellV2, LSTMBlockCell, LSTMBlockFusedCell  # noqa: E402
 from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
-from fused_rnn.loops import dynamic_rnn  # noqa: E402
+from fused_rnn.loops import bidirectional_dynamic_rnn, dynamic_rnn, raw_rnn  # noqa: E402
 from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
+from fused_rnn.routes import explain  # noqa: E402
+from fused_rnn.static_loops import (  # noqa: E402
+    static_bidirectional_rnn,
+    static_rnn,
+    static_state_saving_rnn,
+)
 
 __version__ = "0.1.0"
-__all__ = ["LSTMStateTuple", "build_info", "dynamic_rnn", "gru", "lstm", "rnn", "rnn_cell"]
+__all__ = [
+    "GRUBlockCellV2",
+    "LSTMBlockCell",
+    "LSTMBlockFusedCell",
+    "LSTMStateTuple",
+    "accelerate",
+    "bidirectional_dynamic_rnn",
+    "build_info",
+    "dynamic_rnn",
+    "explain",
+    "gru",
+    "lstm",
+    "raw_rnn",
+    "rnn",
+    "rnn_cell",
+    "static_bidirectional_rnn",
+    "static_rnn",
+    "static_state_saving_rnn",
+]

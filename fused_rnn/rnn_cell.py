@@ -14,9 +14,27 @@ import tensorflow as tf
 
 from fused_rnn import _reference_cells as reference
 from fused_rnn import ops
-from fused_rnn._reference_cells import LSTMStateTuple
+from fused_rnn._reference_cells import (
+    DeviceWrapper,
+    DropoutWrapper,
+    LSTMStateTuple,
+    MultiRNNCell,
+    ResidualWrapper,
+    RNNCell,
+)
 
-__all__ = ["BasicLSTMCell", "BasicRNNCell", "GRUCell", "LSTMCell", "LSTMStateTuple"]
+__all__ = [
+    "BasicLSTMCell",
+    "BasicRNNCell",
+    "DeviceWrapper",
+    "DropoutWrapper",
+    "GRUCell",
+    "LSTMCell",
+    "LSTMStateTuple",
+    "MultiRNNCell",
+    "RNNCell",
+    "ResidualWrapper",
+]
 
 if TYPE_CHECKING:
     _RNNCell: Any  # the cell of TensorFlow's that each fused cell is, too

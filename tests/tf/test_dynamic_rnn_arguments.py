@@ -158,7 +158,7 @@ def compare(build: Callable[[Any], Cell], x: Callable[[Any], Any] = lambda x: x,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_stacks_go_to_tensorflows_loop(mode: str) -> None:
+def test_stacks(mode: str) -> None:
     compare(lambda library: make(REFERENCE, "MultiRNNCell", [lstm(library), gru(library)]), mode=mode)
 
 

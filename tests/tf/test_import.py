@@ -87,7 +87,7 @@ def test_build_info() -> None:
 
 def test_public_names() -> None:
     """Each is what its name says, and not, say, a module of the same name."""
-    for name in ("lstm", "gru", "rnn", "dynamic_rnn", "build_info"):
+    for name in ("lstm", "gru", "rnn", "dynamic_rnn", "accelerate", "build_info"):
         assert name in fused_rnn.__all__
         function = getattr(fused_rnn, name)
         assert callable(function)
