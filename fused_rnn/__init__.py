@@ -12,6 +12,7 @@ from fused_rnn import rnn_cell  # noqa: E402 - after the check, which explains w
 from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
 from fused_rnn.loops import dynamic_rnn  # noqa: E402
 from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
+from fused_rnn.self_feeding import self_feeding_rnn  # noqa: E402
 from fused_rnn.state import get_state_reset_op, get_state_update_op, get_state_variables  # noqa: E402
 
 __version__ = "0.1.0"
@@ -26,4 +27,5 @@ __all__ = [
     "lstm",
     "rnn",
     "rnn_cell",
+    "self_feeding_rnn",
 ]
