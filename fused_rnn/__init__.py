@@ -14,11 +14,13 @@ from fused_rnn.loops import dynamic_rnn  # noqa: E402
 from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
 from fused_rnn.self_feeding import self_feeding_rnn  # noqa: E402
 from fused_rnn.state import get_state_reset_op, get_state_update_op, get_state_variables  # noqa: E402
+from fused_rnn.variables import copy_variables  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "LSTMStateTuple",
     "build_info",
+    "copy_variables",
     "dynamic_rnn",
     "get_state_reset_op",
     "get_state_update_op",
