@@ -15,11 +15,14 @@ from fused_rnn.functional import gru, lstm, rnn  # noqa: E402
 from fused_rnn.loops import bidirectional_dynamic_rnn, dynamic_rnn, raw_rnn  # noqa: E402
 from fused_rnn.rnn_cell import LSTMStateTuple  # noqa: E402
 from fused_rnn.routes import explain  # noqa: E402
+from fused_rnn.self_feeding import self_feeding_rnn  # noqa: E402
+from fused_rnn.state import get_state_reset_op, get_state_update_op, get_state_variables  # noqa: E402
 from fused_rnn.static_loops import (  # noqa: E402
     static_bidirectional_rnn,
     static_rnn,
     static_state_saving_rnn,
 )
+from fused_rnn.variables import copy_variables  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,13 +33,18 @@ __all__ = [
     "accelerate",
     "bidirectional_dynamic_rnn",
     "build_info",
+    "copy_variables",
     "dynamic_rnn",
     "explain",
+    "get_state_reset_op",
+    "get_state_update_op",
+    "get_state_variables",
     "gru",
     "lstm",
     "raw_rnn",
     "rnn",
     "rnn_cell",
+    "self_feeding_rnn",
     "static_bidirectional_rnn",
     "static_rnn",
     "static_state_saving_rnn",
