@@ -8,6 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import record
+from tensorflow.python.ops import control_flow_util
+
+from fused_rnn import composite
 
 __all__ = ["sequence", "step"]
 
@@ -30,6 +33,7 @@ def sequence(
 
     States are [h], or [h, c] for the lstm; shapes as in the op's definition.
     """
+    _refuse_xla()
     outputs, final_state, _ = _library.fused_rnn_sequence(
         inputs,
         kernels,
@@ -55,6 +59,7 @@ def step(
     forget_bias: float,
 ) -> list[tf.Tensor]:
     """Runs one step of a cell and returns the new state, [h] or [h, c]."""
+    _refuse_xla()
     final_state, _ = _library.fused_rnn_step(
         inputs,
         kernels,
@@ -75,6 +80,16 @@ def _float64(value: float) -> str:
 def _gradient_possible() -> bool:
     """Whether a gradient may be asked for. In a graph the op finds out when it runs; eagerly it cannot."""
     return not tf.executing_eagerly() or record.could_possibly_record()
+
+
+def _refuse_xla() -> None:
+    """XLA itself would only say so once everything is built, and at length."""
+    if tf.executing_eagerly():
+        return
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        raise NotImplementedError(
+            "fused_rnn has no kernels for XLA: call it outside of tf.function(jit_compile=True)"
+        )
 
 
 def _split(values: Sequence[Any], *counts: int) -> list[list[Any]]:
@@ -139,3 +154,42 @@ def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor
         **_attributes(op, "cell", "forget_bias"),
     )
     return _flatten(gradients)
+
+
+@tf.RegisterGradient("FusedRnnSequenceGrad")
+def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
+    """For derivatives of second order and in forward mode; nothing else calls it."""
+    counts, num_lengths = _counts(op), op.get_attr("num_lengths")
+    *groups, lengths, results, d_results = _split(op.inputs, 1, *counts, num_lengths, 2, 1 + counts[2])
+    d_arguments, d_d_results = composite.gradients_of_gradients(
+        composite.sequence,
+        _arguments(groups),
+        d_results,
+        _given(d_gradients, op.outputs),
+        lengths,
+        **_options(op),
+        **_attributes(op, "time_major", "reverse"),
+    )
+    return [*d_arguments, *(None for _ in lengths + results), *d_d_results]
+
+
+@tf.RegisterGradient("FusedRnnStepGrad")
+def _step_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
+    counts = _counts(op)
+    *groups, results, d_results = _split(op.inputs, 1, *counts, counts[2] + 1, counts[2])
+    d_arguments, d_d_results = composite.gradients_of_gradients(
+        composite.step, _arguments(groups), d_results, _given(d_gradients, op.outputs), **_options(op)
+    )
+    return [*d_arguments, *(None for _ in results), *d_d_results]
+
+
+def _arguments(groups: list[list[tf.Tensor]]) -> list[Any]:
+    """What the composite is differentiated by: the inputs, then the other groups of an op's inputs."""
+    return [groups[0][0], *groups[1:]]
+
+
+def _options(op: tf.Operation) -> dict[str, Any]:
+    """The cell and its options, as the composite takes them."""
+    cell = tf.compat.as_str(op.get_attr("cell"))
+    forget_bias = float.fromhex(tf.compat.as_str(op.get_attr("forget_bias")))
+    return {"cell": cell} | ({"forget_bias": forget_bias} if cell == "lstm" else {})

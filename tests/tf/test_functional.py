@@ -177,26 +177,6 @@ def test_gradient_by_slices(cell: str) -> None:
         )
 
 
-@cells
-@pytest.mark.parametrize("mode", ["graph", "eager"])
-def test_second_order_gradients_are_an_error(cell: str, mode: str) -> None:
-    """And not a wrong number."""
-    case = of_cell(cell)
-
-    def build(given: dict[str, Any]) -> dict[str, Any]:
-        with tf.GradientTape() as outer:
-            outer.watch(given["inputs"])
-            with tf.GradientTape() as inner:
-                inner.watch(given["inputs"])
-                outputs, _ = call(case, given, time_major=True)
-                loss = tf.reduce_sum(outputs**2)
-            first = inner.gradient(loss, given["inputs"])
-        return {"second": outer.gradient(first, given["inputs"])}
-
-    with pytest.raises(LookupError, match=r"[Gg]radient"):
-        evaluate(mode, build, feeds(case, case.inputs()))
-
-
 @pytest.mark.drop_in
 @pytest.mark.parametrize("reset_after", [False, True])
 def test_keras_gru(reset_after: bool) -> None:
