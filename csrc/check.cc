@@ -15,6 +15,11 @@ std::string columns_text(int gates) {
   return gates == 1 ? "H" : std::to_string(gates) + " * H";
 }
 
+// The letter for the width of h.
+const char* width_text(const CellInfo& info) {
+  return info.projected ? "P" : "H";
+}
+
 Status check_count(const char* name, size_t count, int expected, Cell cell) {
   if (count == static_cast<size_t>(expected)) return {};
   return {std::string(name) + " must hold " + std::to_string(expected) + " tensors for the cell " +
@@ -34,6 +39,19 @@ Status check_inputs(const SequenceShapes& shapes, SequenceParams* params) {
   return {};
 }
 
+// Checks the projection [H, P], if the cell has one, and sets P.
+Status check_projection(const CellInfo& info, const SequenceShapes& shapes, SequenceParams* params) {
+  if (!info.projected) return {};
+  const char* name = info.kernel_names[info.kernels - 1];
+  const Shape& shape = shapes.kernels[info.kernels - 1];
+  if (shape.size() != 2 || shape[0] != params->H) {
+    return {std::string(name) + " must be [H, P] with H = " + std::to_string(params->H) + ", got " + text(shape)};
+  }
+  params->P = shape[1];
+  if (params->P < 1) return {std::string(name) + " must have at least one column, got " + text(shape)};
+  return {};
+}
+
 }  // namespace
 
 Status check_shape(const std::string& name, const Shape& shape, const std::string& words, const Shape& expected) {
@@ -50,17 +68,20 @@ Status check_shapes(const SequenceShapes& shapes, SequenceParams* params) {
     return s;
   const Shape& kernel = shapes.kernels[0];
   if (kernel.size() != 2 || kernel[1] % info.kernel_gates[0] != 0) {
-    return {std::string(info.kernel_names[0]) + " must be [I + H, " + columns_text(info.kernel_gates[0]) + "], got " +
-            text(kernel)};
+    return {std::string(info.kernel_names[0]) + " must be [I + " + width_text(info) + ", " +
+            columns_text(info.kernel_gates[0]) + "], got " + text(kernel)};
   }
   params->H = kernel[1] / info.kernel_gates[0];
   if (params->I < 1) return {"inputs must have a last dimension of at least 1, got " + text(shapes.inputs)};
   if (params->H < 1) return {std::string(info.kernel_names[0]) + " must have at least one unit, got " + text(kernel)};
-  const int64_t B = params->B, H = params->H;
-  for (int k = 0; k < info.kernels; ++k) {
+  const int64_t H = params->H;
+  params->P = H;
+  if (Status s = check_projection(info, shapes, params); !s.ok()) return s;
+  for (int k = 0; k < info.kernels - info.projected; ++k) {
     const int gates = info.kernel_gates[k];
-    Status s = check_shape(info.kernel_names[k], shapes.kernels[k], "[I + H, " + columns_text(gates) + "]",
-                           {params->I + H, gates * H});
+    Status s = check_shape(info.kernel_names[k], shapes.kernels[k],
+                           std::string("[I + ") + width_text(info) + ", " + columns_text(gates) + "]",
+                           {params->I + params->P, gates * H});
     if (!s.ok()) return s;
   }
   for (int k = 0; k < info.biases; ++k) {
@@ -70,7 +91,8 @@ Status check_shapes(const SequenceShapes& shapes, SequenceParams* params) {
   }
   const char* states[] = {"initial_state h", "initial_state c"};
   for (int k = 0; k < info.states; ++k) {
-    if (Status s = check_shape(states[k], shapes.initial_state[k], "[B, H]", {B, H}); !s.ok()) return s;
+    const std::string words = k == 0 ? std::string("[B, ") + width_text(info) + "]" : "[B, H]";
+    if (Status s = check_shape(states[k], shapes.initial_state[k], words, state_shape(*params, k)); !s.ok()) return s;
   }
   params->x_strides = sequence_strides(shapes, *params, params->I);
   return {};
@@ -78,8 +100,12 @@ Status check_shapes(const SequenceShapes& shapes, SequenceParams* params) {
 
 Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params) {
   Shape shape = shapes.inputs;
-  shape.back() = params.H;
+  shape.back() = params.P;
   return shape;
+}
+
+Shape state_shape(const SequenceParams& params, int state) {
+  return {params.B, state == 0 ? params.P : params.H};
 }
 
 Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width) {

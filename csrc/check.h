@@ -17,12 +17,15 @@ struct SequenceShapes {
   std::vector<Shape> kernels, biases, initial_state;
 };
 
-// Checks all shapes against one another and sets T, B, I, H and x_strides.
+// Checks all shapes against one another and sets T, B, I, H, P and x_strides.
 Status check_shapes(const SequenceShapes& shapes, SequenceParams* params);
 
 // The shape of y, and its strides.
 Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params);
 Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width);
+
+// The shape of a state: h or c.
+Shape state_shape(const SequenceParams& params, int state);
 
 // Checks one more tensor: `expected` in words and in numbers.
 Status check_shape(const std::string& name, const Shape& shape, const std::string& words, const Shape& expected);

@@ -61,6 +61,32 @@ const CellInfo& cell_info(Cell cell) {
   return *with_cell(cell, [](auto cell) { return &decltype(cell)::kInfo; });
 }
 
+Status find_cell(const std::string& name, Cell* cell) {
+  std::string names;
+  for (Cell each :
+       {Cell::kRnn, Cell::kLstm, Cell::kLstmPeephole, Cell::kLstmProjected, Cell::kGru, Cell::kGruResetAfter}) {
+    if (name == cell_info(each).name) {
+      *cell = each;
+      return {};
+    }
+    names += std::string(cell_info(each).name) + ", ";
+  }
+  return {"cell must be one of " + names + "got " + name};
+}
+
+Status find_activation(const std::string& name, Activation* activation) {
+  constexpr const char* kNames[] = {"tanh", "relu", "sigmoid", "softsign", "elu", "identity"};
+  std::string names;
+  for (int i = 0; i < 6; ++i) {
+    if (name == kNames[i]) {
+      *activation = static_cast<Activation>(i);
+      return {};
+    }
+    names += std::string(kNames[i]) + ", ";
+  }
+  return {"activation must be one of " + names + "got " + name};
+}
+
 size_t dtype_bytes(DType dtype) {
   switch (dtype) {
     case DType::kFloat64: return 8;

@@ -6,31 +6,35 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 
 namespace fused_rnn {
 
 // Sizes, here and everywhere:
 //   T  time steps      B  rows of the batch      I  input width      H  units      G  gates of the cell
+//   P  width of h: H, or that of the projection where the cell has one
 // A sequence of T = 1 is the step that a cell runs when somebody else owns the time loop.
 
-enum class Cell { kRnn, kLstm, kGru, kGruResetAfter };
+enum class Cell { kRnn, kLstm, kLstmPeephole, kLstmProjected, kGru, kGruResetAfter };
+// What a cell applies to its candidate (and the LSTM to c), where no formula demands a sigmoid.
+enum class Activation { kTanh, kRelu, kSigmoid, kSoftsign, kElu, kIdentity };
 enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16 };
 enum class Device { kCpu, kCuda };
 
 constexpr int kMaxKernels = 2;
-constexpr int kMaxBiases = 3;
+constexpr int kMaxBiases = 4;
 constexpr int kMaxStates = 2;
-constexpr int kMaxGates = 4;
 
 // What a caller has to know of a cell to allocate for it and to check what it was given.
 struct CellInfo {
   const char* name;
   int gates;                      // G
   int states;                     // 1: h; 2: h and c, in this order everywhere in the core
-  int kernels;                    // kernel k is [I + H, kernel_gates[k] * H], the rows of x first
+  int kernels;                    // kernel k is [I + P, kernel_gates[k] * H], the rows of x first
   int kernel_gates[kMaxKernels];  // they add up to G; gates stand in this order, kernel after kernel
-  int biases;                     // one for each kernel, then the recurrent bias [G * H] if the cell has one
+  bool projected;                 // the last kernel is another: the projection [H, P], which makes h
+  int biases;                     // one for each kernel with gates, then the cell's others
   int bias_gates[kMaxBiases];     // bias k is [bias_gates[k] * H]
   int saved;                      // values of each unit and step that the forward pass keeps for the backward one
   const char* kernel_names[kMaxKernels];  // as the Python functions call them
@@ -45,6 +49,10 @@ struct Status {
   std::string message;
   bool ok() const { return message.empty(); }
 };
+
+// The cell of this name (CellInfo's), and the activation: tanh, relu, sigmoid, softsign, elu or identity.
+Status find_cell(const std::string& name, Cell* cell);
+Status find_activation(const std::string& name, Activation* activation);
 
 // The CPU threads that the core may use beside the caller's own. schedule(work) must run work once, on some other
 // thread and at some time of its choosing, even after the core has returned; it must not wait for it.
@@ -79,16 +87,19 @@ struct SequenceParams {
   Device device = Device::kCpu;
   Cell cell = Cell::kLstm;
   DType dtype = DType::kFloat32;  // of every tensor below; sums and state are float where it is a half type
-  int64_t T = 0, B = 0, I = 0, H = 0;
-  bool reverse = false;              // from each row's own end to its start
-  double forget_bias = 0;            // LSTM: added to the forget gate's preactivation
+  int64_t T = 0, B = 0, I = 0, H = 0, P = 0;
+  bool reverse = false;  // from each row's own end to its start
+  Activation activation = Activation::kTanh;
+  double forget_bias = 0;  // LSTM: added to the forget gate's preactivation
+  // LSTM: c is clipped to +- this before it is used; and a projected h. Numbers that dtype can hold.
+  double cell_clip = std::numeric_limits<double>::infinity(), proj_clip = std::numeric_limits<double>::infinity();
   const int64_t* lengths = nullptr;  // [B], in host memory, 0 <= length <= T; null: every row has T steps
 
   const void* x = nullptr;  // [T, B, I] through x_strides
   Strides x_strides;
-  const void* kernels[kMaxKernels] = {};       // [I + H, kernel_gates[k] * H]
+  const void* kernels[kMaxKernels] = {};       // [I + P, kernel_gates[k] * H]; a projection [H, P]
   const void* biases[kMaxBiases] = {};         // [bias_gates[k] * H]
-  const void* initial_state[kMaxStates] = {};  // [B, H] each: h, c
+  const void* initial_state[kMaxStates] = {};  // h [B, P], c [B, H]
 
   void* workspace = nullptr;                      // *_workspace_bytes(params) bytes of the device, aligned to 64 bytes
   Threads threads;                                // CPU
@@ -98,9 +109,9 @@ struct SequenceParams {
 };
 
 struct SequenceForwardParams : SequenceParams {
-  void* y = nullptr;  // = [T, B, H] through y_strides; 0 past a row's length
+  void* y = nullptr;  // = [T, B, P] through y_strides; 0 past a row's length
   Strides y_strides;
-  void* final_state[kMaxStates] = {};  // = [B, H] each: h, c after each row's last step
+  void* final_state[kMaxStates] = {};  // = h [B, P], c [B, H] after each row's last step
   void* saved = nullptr;               // = [T, B, saved, H]; null: nothing is kept. Undefined past a row's length
 };
 
@@ -108,13 +119,13 @@ struct SequenceBackwardParams : SequenceParams {
   const void* y = nullptr;  // what the forward pass wrote
   Strides y_strides;        // of y and d_y
   const void* saved = nullptr;
-  const void* d_y = nullptr;                   // [T, B, H] through y_strides; ignored past a row's length; null: 0
-  const void* d_final_state[kMaxStates] = {};  // [B, H] each
+  const void* d_y = nullptr;                   // [T, B, P] through y_strides; ignored past a row's length; null: 0
+  const void* d_final_state[kMaxStates] = {};  // as final_state
 
   void* d_x = nullptr;                     // = [T, B, I] through x_strides; 0 past a row's length
   void* d_kernels[kMaxKernels] = {};       // = as kernels
   void* d_biases[kMaxBiases] = {};         // = as biases
-  void* d_initial_state[kMaxStates] = {};  // = [B, H] each
+  void* d_initial_state[kMaxStates] = {};  // = as initial_state
 };
 
 size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params);

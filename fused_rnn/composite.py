@@ -1,8 +1,8 @@
 """The cells in TensorFlow's own operations, for derivatives of higher order, which no kernel covers.
 
 Nothing here runs, or is built, before a gradient of a gradient or a forward-mode derivative is asked for.
-The functions take what the ops take, under the same names; a cell's options are keyword arguments.
-T time steps, B rows, I input width, H units.
+The functions take what the ops take, under the same names.
+T time steps, B rows, I input width, H units, P width of h.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from fused_rnn.cell import Cell
 from fused_rnn.scan import Step, scan, split
 
 __all__ = ["gradients_of_gradients", "sequence", "step"]
@@ -20,10 +21,10 @@ Tensors = Sequence[tf.Tensor]
 
 
 def step(
-    inputs: tf.Tensor, kernels: Tensors, biases: Tensors, initial_state: Tensors, *, cell: str, **options: Any
+    inputs: tf.Tensor, kernels: Tensors, biases: Tensors, initial_state: Tensors, *, cell: Cell
 ) -> list[tf.Tensor]:
-    """One step: inputs [B, I], states [B, H] each -> the new state, [h] or [h, c]."""
-    return _STEPS[cell](inputs, kernels, biases, initial_state, **options)
+    """One step: inputs [B, I], states h [B, P] and c [B, H] -> the new state, [h] or [h, c]."""
+    return _STEPS[cell.name](inputs, kernels, biases, initial_state, cell)
 
 
 def sequence(
@@ -33,9 +34,9 @@ def sequence(
     initial_state: Tensors,
     sequence_length: Tensors,
     *,
+    cell: Cell,
     time_major: bool,
     reverse: bool,
-    **options: Any,
 ) -> list[tf.Tensor]:
     """All steps: [outputs, *final state], laid out as the op has them; sequence_length is none or one [B]."""
     x = inputs if time_major else tf.transpose(inputs, [1, 0, 2])
@@ -49,7 +50,7 @@ def sequence(
 
     def one(constants: Tensors, state: Tensors, xs: Tensors, taken: tf.Tensor) -> Step:
         kernels, biases = split(constants, *sizes)
-        after = step(xs[0], kernels, biases, state, **options)
+        after = step(xs[0], kernels, biases, state, cell=cell)
         kept = [tf.where(taken, new, old) for new, old in zip(after, state, strict=True)]
         return Step(kept, [tf.where(taken, after[0], tf.zeros([], x.dtype))], [])
 
@@ -60,39 +61,47 @@ def sequence(
     return [y if time_major else tf.transpose(y, [1, 0, 2]), *done.state]
 
 
-def _rnn_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors) -> list[tf.Tensor]:
-    """h = tanh([x, h] . K + b)"""
-    return [tf.tanh(tf.concat([x, state[0]], 1) @ kernels[0] + biases[0])]
+def _rnn_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors, cell: Cell) -> list[tf.Tensor]:
+    """h = act([x, h] . K + b)"""
+    act = _ACTIVATIONS[cell.activation]
+    return [act(tf.concat([x, state[0]], 1) @ kernels[0] + biases[0])]
 
 
 def _lstm_step(
-    x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors, *, forget_bias: float
+    x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors, cell: Cell
 ) -> list[tf.Tensor]:
     """i, j, f, o = [x, h] . K + b
-    c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)
-    h = sigmoid(o) * tanh(c)
+    c = clip(sigmoid(f + forget_bias + w_f * c) * c + sigmoid(i + w_i * c) * act(j))
+    h = clip(sigmoid(o + w_o * c) * act(c) . projection)
     """
-    h, c = state
-    i, j, f, o = tf.split(tf.concat([x, h], 1) @ kernels[0] + biases[0], 4, axis=1)
-    c = tf.sigmoid(f + forget_bias) * c + tf.sigmoid(i) * tf.tanh(j)
-    return [tf.sigmoid(o) * tf.tanh(c), c]
+    act, (h, c), (bias, *peepholes) = _ACTIVATIONS[cell.activation], state, biases
+    i, j, f, o = tf.split(tf.concat([x, h], 1) @ kernels[0] + bias, 4, axis=1)
+    if peepholes:
+        i, f = i + peepholes[0] * c, f + peepholes[1] * c
+    c = _clip(tf.sigmoid(f + cell.forget_bias) * c + tf.sigmoid(i) * act(j), cell.cell_clip)
+    if peepholes:
+        o += peepholes[2] * c
+    h = tf.sigmoid(o) * act(c)
+    return [_clip(h @ kernels[1], cell.proj_clip) if len(kernels) > 1 else h, c]
 
 
-def _gru_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors) -> list[tf.Tensor]:
+def _gru_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors, cell: Cell) -> list[tf.Tensor]:
     """r, u = sigmoid([x, h] . K_ru + b_ru)
-    c = tanh([x, r * h] . K_c + b_c)
+    c = act([x, r * h] . K_c + b_c)
     h = u * h + (1 - u) * c
     """
     (h,), (kernel_ru, kernel_c), (bias_ru, bias_c) = state, kernels, biases
     r, u = tf.split(tf.sigmoid(tf.concat([x, h], 1) @ kernel_ru + bias_ru), 2, axis=1)
-    c = tf.tanh(tf.concat([x, r * h], 1) @ kernel_c + bias_c)
+    c = _ACTIVATIONS[cell.activation](tf.concat([x, r * h], 1) @ kernel_c + bias_c)
     return [u * h + (1 - u) * c]
 
 
-def _gru_reset_after_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors) -> list[tf.Tensor]:
+def _gru_reset_after_step(
+    x: tf.Tensor, kernels: Tensors, biases: Tensors, state: Tensors, cell: Cell
+) -> list[tf.Tensor]:
     """zx = x . W + b,  zh = h . R + rb
     r, u = sigmoid(zx_ru + zh_ru)
-    c = tanh(zx_c + r * zh_c)
+    c = act(zx_c + r * zh_c)
     h = u * h + (1 - u) * c
     """
     (h,), (*bias, recurrent_bias) = state, biases
@@ -100,13 +109,27 @@ def _gru_reset_after_step(x: tf.Tensor, kernels: Tensors, biases: Tensors, state
     zx_r, zx_u, zx_c = tf.split(x @ kernel[:width] + tf.concat(bias, 0), 3, axis=1)
     zh_r, zh_u, zh_c = tf.split(h @ kernel[width:] + recurrent_bias, 3, axis=1)
     r, u = tf.sigmoid(zx_r + zh_r), tf.sigmoid(zx_u + zh_u)
-    c = tf.tanh(zx_c + r * zh_c)
+    c = _ACTIVATIONS[cell.activation](zx_c + r * zh_c)
     return [u * h + (1 - u) * c]
 
 
-_STEPS: dict[str, Callable[..., list[tf.Tensor]]] = {
+def _clip(values: tf.Tensor, limit: float | None) -> tf.Tensor:
+    return values if limit is None else tf.clip_by_value(values, -limit, limit)
+
+
+_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "tanh": tf.tanh,
+    "relu": tf.nn.relu,
+    "sigmoid": tf.sigmoid,
+    "softsign": lambda x: x / (1 + tf.abs(x)),  # TensorFlow's own has no second derivative
+    "elu": tf.nn.elu,
+    "identity": tf.identity,
+}
+_STEPS: dict[str, Callable[[tf.Tensor, Tensors, Tensors, Tensors, Cell], list[tf.Tensor]]] = {
     "rnn": _rnn_step,
     "lstm": _lstm_step,
+    "lstm_peephole": _lstm_step,
+    "lstm_projected": _lstm_step,
     "gru": _gru_step,
     "gru_reset_after": _gru_reset_after_step,
 }

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from fused_rnn import ops
 from fused_rnn._reference_cells import LSTMStateTuple
+from fused_rnn.cell import Cell
 
 __all__ = ["gru", "lstm", "rnn"]
 
@@ -190,13 +191,12 @@ def _layer(
         else:
             state = _like(inputs, initial_state)
         return ops.sequence(
-            cell,
+            Cell(cell, forget_bias=forget_bias),
             inputs,
             kernel_tensors,
             bias_tensors,
             state,
             _lengths(sequence_length),
-            forget_bias=forget_bias,
             time_major=time_major,
             reverse=reverse,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from tensorflow.python.eager import record
 from tensorflow.python.ops import control_flow_util
 
 from fused_rnn import composite
+from fused_rnn.cell import Cell
 
 __all__ = ["sequence", "step"]
 
@@ -18,20 +20,19 @@ _library: Any = tf.load_op_library(str(pathlib.Path(__file__).with_name("_ops.so
 
 
 def sequence(
-    cell: str,
+    cell: Cell,
     inputs: tf.Tensor,
     kernels: Sequence[tf.Tensor],
     biases: Sequence[tf.Tensor],
     initial_state: Sequence[tf.Tensor],
     sequence_length: tf.Tensor | None,
     *,
-    forget_bias: float,
     time_major: bool,
     reverse: bool,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Runs a cell over a sequence: (outputs, final state).
 
-    States are [h], or [h, c] for the lstm; shapes as in the op's definition.
+    States are [h], or [h, c] for the lstms; shapes as in the op's definition.
     """
     _refuse_xla()
     outputs, final_state, _ = _library.fused_rnn_sequence(
@@ -40,8 +41,7 @@ def sequence(
         biases,
         initial_state,
         [] if sequence_length is None else [sequence_length],
-        cell=cell,
-        forget_bias=_float64(forget_bias),
+        **_attributes_of(cell, inputs.dtype),
         time_major=time_major,
         reverse=reverse,
         keep=_gradient_possible(),
@@ -50,13 +50,11 @@ def sequence(
 
 
 def step(
-    cell: str,
+    cell: Cell,
     inputs: tf.Tensor,
     kernels: Sequence[tf.Tensor],
     biases: Sequence[tf.Tensor],
     initial_state: Sequence[tf.Tensor],
-    *,
-    forget_bias: float,
 ) -> list[tf.Tensor]:
     """Runs one step of a cell and returns the new state, [h] or [h, c]."""
     _refuse_xla()
@@ -65,16 +63,36 @@ def step(
         kernels,
         biases,
         initial_state,
-        cell=cell,
-        forget_bias=_float64(forget_bias),
+        **_attributes_of(cell, inputs.dtype),
         keep=_gradient_possible(),
     )
     return final_state
 
 
-def _float64(value: float) -> str:
-    """An attribute that keeps all digits: TensorFlow's float attributes are float32."""
-    return float(value).hex()
+_CELL_ATTRIBUTES = ("cell", "activation", "forget_bias", "cell_clip", "proj_clip")
+
+
+def _attributes_of(cell: Cell, dtype: tf.DType) -> dict[str, str]:
+    """The cell as attributes of an op; numbers as text, which keeps all digits: TensorFlow's float attributes
+    are float32. Limits are numbers of the dtype, as in `tf.clip_by_value`."""
+
+    def limit(value: float | None) -> str:
+        return float("inf" if value is None else dtype.as_numpy_dtype(value)).hex()
+
+    return {
+        "cell": cell.name,
+        "activation": cell.activation,
+        "forget_bias": float(cell.forget_bias).hex(),
+        "cell_clip": limit(cell.cell_clip),
+        "proj_clip": limit(cell.proj_clip),
+    }
+
+
+def _cell_of(op: tf.Operation) -> Cell:
+    """The cell that an op's attributes describe."""
+    name, activation, *numbers = (tf.compat.as_str(op.get_attr(name)) for name in _CELL_ATTRIBUTES)
+    forget_bias, *limits = map(float.fromhex, numbers)
+    return Cell(name, activation, forget_bias, *(None if limit == math.inf else limit for limit in limits))
 
 
 def _gradient_possible() -> bool:
@@ -135,7 +153,7 @@ def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Te
         op.outputs[-1],
         d_sequence,
         d_final_state,
-        **_attributes(op, "cell", "forget_bias", "time_major", "reverse"),
+        **_attributes(op, *_CELL_ATTRIBUTES, "time_major", "reverse"),
     )
     return [*_flatten(gradients), *(None for _ in lengths)]
 
@@ -151,7 +169,7 @@ def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor
         list(op.outputs[:-1]),
         op.outputs[-1],
         _given(d_outputs[:-1], op.outputs[:-1]),
-        **_attributes(op, "cell", "forget_bias"),
+        **_attributes(op, *_CELL_ATTRIBUTES),
     )
     return _flatten(gradients)
 
@@ -167,7 +185,7 @@ def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> lis
         d_results,
         _given(d_gradients, op.outputs),
         lengths,
-        **_options(op),
+        cell=_cell_of(op),
         **_attributes(op, "time_major", "reverse"),
     )
     return [*d_arguments, *(None for _ in lengths + results), *d_d_results]
@@ -178,7 +196,7 @@ def _step_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf
     counts = _counts(op)
     *groups, results, d_results = _split(op.inputs, 1, *counts, counts[2] + 1, counts[2])
     d_arguments, d_d_results = composite.gradients_of_gradients(
-        composite.step, _arguments(groups), d_results, _given(d_gradients, op.outputs), **_options(op)
+        composite.step, _arguments(groups), d_results, _given(d_gradients, op.outputs), cell=_cell_of(op)
     )
     return [*d_arguments, *(None for _ in results), *d_d_results]
 
@@ -186,10 +204,3 @@ def _step_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf
 def _arguments(groups: list[list[tf.Tensor]]) -> list[Any]:
     """What the composite is differentiated by: the inputs, then the other groups of an op's inputs."""
     return [groups[0][0], *groups[1:]]
-
-
-def _options(op: tf.Operation) -> dict[str, Any]:
-    """The cell and its options, as the composite takes them."""
-    cell = tf.compat.as_str(op.get_attr("cell"))
-    forget_bias = float.fromhex(tf.compat.as_str(op.get_attr("forget_bias")))
-    return {"cell": cell} | ({"forget_bias": forget_bias} if cell == "lstm" else {})

@@ -22,6 +22,7 @@ from fused_rnn._reference_cells import (
     ResidualWrapper,
     RNNCell,
 )
+from fused_rnn.cell import ACTIVATIONS, Cell
 
 __all__ = [
     "BasicLSTMCell",
@@ -41,19 +42,25 @@ if TYPE_CHECKING:
 else:
     _RNNCell = object
 
-_TANH = (None, "tanh", tf.tanh, tf.nn.tanh)
-
 
 class FusedCell(_RNNCell):
     """What the fused cells add to TensorFlow's: their weights and states as the ops take them."""
 
-    _op_cell: str  # the ops' name of the cell
+    _op_cell: Cell | None  # None: the ops have no such cell
     reference_call = reference.BasicRNNCell.__call__  # the one of all of TensorFlow's cells
-    _forget_bias: float = 0.0
+    _activation: Callable[[tf.Tensor], tf.Tensor]
 
     def build(self, inputs_shape: Any) -> None:
         """Makes the variables."""
         _quietly(super().build, inputs_shape)
+
+    def _use_op(self, name: str, **numbers: Any) -> None:
+        """Chooses the op's cell, once the cell knows its activation."""
+        activation = _name_of(self._activation)
+        self._op_cell = None if activation is None else Cell(name, activation, **numbers)
+        if activation is None:
+            text = f"{type(self).__name__} {self.name!r} runs TensorFlow's own operations, one by one: "
+            warnings.warn(text + f"no kernel knows its activation {self._activation}", stacklevel=3)
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Kernels [I + H, gates * H] and biases [gates * H], in the order of the op."""
@@ -68,10 +75,10 @@ class FusedCell(_RNNCell):
 
     def call(self, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         """One step: inputs [B, I] and the state -> outputs [B, H] and the new state."""
+        if self._op_cell is None:
+            return super().call(inputs, state)
         kernels, biases = self._weights()
-        new_state = ops.step(
-            self._op_cell, inputs, kernels, biases, self._unpack_state(state), forget_bias=self._forget_bias
-        )
+        new_state = ops.step(self._op_cell, inputs, kernels, biases, self._unpack_state(state))
         return new_state[0], self._pack_state(new_state)
 
     def call_sequence(
@@ -85,8 +92,10 @@ class FusedCell(_RNNCell):
     ) -> tuple[tf.Tensor, Any]:
         """All steps: inputs [B, T, I] (or [T, B, I]) and the state -> outputs [B, T, H] and the final state.
 
-        sequence_length is int64 [B] with 0 <= length <= T, or None. The cell must be built.
+        sequence_length is int64 [B] with 0 <= length <= T, or None. The cell must be built, and
+        its activation one that the ops know.
         """
+        assert self._op_cell is not None
         kernels, biases = self._weights()
         outputs, final_state = ops.sequence(
             self._op_cell,
@@ -95,7 +104,6 @@ class FusedCell(_RNNCell):
             biases,
             self._unpack_state(state),
             sequence_length,
-            forget_bias=self._forget_bias,
             time_major=time_major,
             reverse=reverse,
         )
@@ -105,10 +113,8 @@ class FusedCell(_RNNCell):
 class BasicRNNCell(FusedCell, reference.BasicRNNCell):
     """The plain recurrent cell: `h = tanh([x, h] . kernel + bias)`.
 
-    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.BasicRNNCell`; the activation must be tanh.
+    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.BasicRNNCell`.
     """
-
-    _op_cell = "rnn"
 
     def __init__(
         self,
@@ -119,8 +125,8 @@ class BasicRNNCell(FusedCell, reference.BasicRNNCell):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        _require_tanh("BasicRNNCell", activation)
-        _quietly(super().__init__, num_units, None, reuse, name, dtype, **kwargs)
+        _quietly(super().__init__, num_units, activation, reuse, name, dtype, **kwargs)
+        self._use_op("rnn")
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._kernel), _tensors(self._bias)
@@ -130,10 +136,8 @@ class GRUCell(FusedCell, reference.GRUCell):
     """Gated recurrent units: `r, u = sigmoid([x, h] . gates/kernel + gates/bias)`,
     `c = tanh([x, r * h] . candidate/kernel + candidate/bias)`, `h = u * h + (1 - u) * c`.
 
-    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.GRUCell`; the activation must be tanh.
+    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.GRUCell`.
     """
-
-    _op_cell = "gru"
 
     def __init__(
         self,
@@ -146,11 +150,10 @@ class GRUCell(FusedCell, reference.GRUCell):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        _require_tanh("GRUCell", activation)
         _quietly(
             super().__init__,
             num_units,
-            None,
+            activation,
             reuse,
             kernel_initializer,
             bias_initializer,
@@ -158,6 +161,7 @@ class GRUCell(FusedCell, reference.GRUCell):
             dtype,
             **kwargs,
         )
+        self._use_op("gru")
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._gate_kernel, self._candidate_kernel), _tensors(
@@ -168,16 +172,19 @@ class GRUCell(FusedCell, reference.GRUCell):
 class _LSTM(FusedCell):
     """What the two LSTM cells share: one kernel, and a state of c and h that may be one tensor."""
 
-    _op_cell = "lstm"
     _state_is_tuple: bool
     _kernel: tf.Variable
     _bias: tf.Variable
+    _num_units: int
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._kernel), _tensors(self._bias)
 
     def _unpack_state(self, state: Any) -> list[tf.Tensor]:
-        c, h = state if self._state_is_tuple else tf.split(state, 2, axis=1)
+        if self._state_is_tuple:
+            c, h = state
+        else:
+            c, h = tf.split(state, [self._num_units, self.output_size], axis=1)
         return [h, c]
 
     def _pack_state(self, state: list[tf.Tensor]) -> Any:
@@ -189,7 +196,7 @@ class BasicLSTMCell(_LSTM, reference.BasicLSTMCell):
     """Long short-term memory: `i, j, f, o = [x, h] . kernel + bias`,
     `c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)`, `h = sigmoid(o) * tanh(c)`.
 
-    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.BasicLSTMCell`; the activation must be tanh.
+    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.BasicLSTMCell`.
     """
 
     def __init__(
@@ -203,16 +210,25 @@ class BasicLSTMCell(_LSTM, reference.BasicLSTMCell):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        _require_tanh("BasicLSTMCell", activation)
-        _quietly(super().__init__, num_units, forget_bias, state_is_tuple, None, reuse, name, dtype, **kwargs)
+        options = (num_units, forget_bias, state_is_tuple, activation, reuse, name, dtype)
+        _quietly(super().__init__, *options, **kwargs)
+        self._use_op("lstm", forget_bias=forget_bias)
 
 
 class LSTMCell(_LSTM, reference.LSTMCell):
-    """Long short-term memory, as `BasicLSTMCell`, with an initializer.
+    """Long short-term memory as `BasicLSTMCell`, with an initializer and, if wanted, peepholes (w_i * c and
+    w_f * c add to i and f, w_o times the new c to o), c clipped to +-cell_clip, and a projection
+    `h = sigmoid(o) * tanh(c) . projection/kernel` [B, num_proj], clipped to +-proj_clip.
 
-    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.LSTMCell`. use_peepholes, cell_clip, num_proj,
-    proj_clip and activations other than tanh raise NotImplementedError.
+    Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.LSTMCell`.
     """
+
+    _use_peepholes: bool
+    _num_proj: int | None
+    _proj_kernel: tf.Variable
+    _w_i_diag: tf.Variable
+    _w_f_diag: tf.Variable
+    _w_o_diag: tf.Variable
 
     def __init__(
         self,
@@ -232,34 +248,45 @@ class LSTMCell(_LSTM, reference.LSTMCell):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        _require_tanh("LSTMCell", activation)
-        refused = {
-            "use_peepholes": use_peepholes,
-            "cell_clip": cell_clip,
-            "num_proj": num_proj,
-            "proj_clip": proj_clip,
-        }
-        for argument, value in refused.items():
-            if value is not None and value is not False:
-                raise NotImplementedError(f"LSTMCell does not support {argument} yet, got {argument}={value}")
         _quietly(
             super().__init__,
             num_units,
-            initializer=initializer,
-            num_unit_shards=num_unit_shards,
-            num_proj_shards=num_proj_shards,
-            forget_bias=forget_bias,
-            state_is_tuple=state_is_tuple,
-            reuse=reuse,
-            name=name,
-            dtype=dtype,
+            use_peepholes,
+            cell_clip,
+            initializer,
+            num_proj,
+            proj_clip,
+            num_unit_shards,
+            num_proj_shards,
+            forget_bias,
+            state_is_tuple,
+            activation,
+            reuse,
+            name,
+            dtype,
             **kwargs,
         )
+        kind = "lstm_projected" if num_proj else "lstm_peephole" if use_peepholes else "lstm"
+        self._use_op(kind, forget_bias=forget_bias, cell_clip=cell_clip, proj_clip=proj_clip)
+
+    def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        kernels, biases = super()._weights()
+        if self._use_peepholes:
+            biases += _tensors(self._w_i_diag, self._w_f_diag, self._w_o_diag)
+        elif self._num_proj:
+            biases += [tf.zeros([self._num_units], kernels[0].dtype)] * 3  # this op's cell has them
+        if self._num_proj:
+            kernels += _tensors(self._proj_kernel)
+        return kernels, biases
 
 
-def _require_tanh(cell: str, activation: Any) -> None:
-    if activation not in _TANH:
-        raise NotImplementedError(f"{cell} supports no activation but tanh yet, got activation={activation}")
+def _name_of(activation: Callable[[tf.Tensor], tf.Tensor]) -> str | None:
+    """The ops' name of an activation of TensorFlow's or Keras's; None if it is another."""
+    package = (getattr(activation, "__module__", None) or "").split(".")[0]
+    name = {"linear": "identity"}.get(
+        getattr(activation, "__name__", ""), getattr(activation, "__name__", "")
+    )
+    return name if package in ("tensorflow", "tf_keras", "keras") and name in ACTIVATIONS else None
 
 
 def _quietly(method: Callable[..., None], *args: Any, **kwargs: Any) -> None:

@@ -62,6 +62,8 @@ def obstacle(cell: Any) -> str | None:
         if base is None:
             return f"{name} is not a cell of fused_rnn"
         return f"{name} has a {_overridden(cell, base)} of its own"
+    if kind == "cell" and cell._op_cell is None:
+        return f"{name} has an activation that no kernel knows"
     # Dropout on the state stands between one step and the next, where the sequence op does not let it in.
     if kind == "dropout" and should_drop(cell._state_keep_prob):
         value = cell._state_keep_prob
@@ -128,7 +130,8 @@ def _lines(cell: Any, path: list[str], why: str | None) -> Iterator[str]:
         functions = any(getattr(wrapper, "_residual_fn", None) for wrapper in nested[:-1])
         route = "whole sequence in one op" + ("; its residual_fn is called once a step" if functions else "")
     else:
-        route = f"step by step{', each in one op' if kind_of(nested[-1]) == 'cell' else ''}: {why}"
+        in_one_op = kind_of(nested[-1]) == "cell" and nested[-1]._op_cell is not None
+        route = f"step by step{', each in one op' if in_one_op else ''}: {why}"
     yield ": ".join([*filter(None, ["/".join(path)]), _describe(nested), route])
 
 

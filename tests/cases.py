@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
-from reference import CELLS, Array, Arrays, sequence_backward_ref, sequence_forward_ref
+from reference import ACTIVATIONS, CELLS, Array, Arrays, Options, sequence_backward_ref, sequence_forward_ref
 
 DTYPES = {
     "float64": np.dtype(np.float64),
@@ -27,12 +27,12 @@ class Inputs:
     """What a sequence takes, forward and backward; always time-major, all of one dtype."""
 
     x: Array  # [T, B, I]
-    kernels: Arrays  # [I + H, gates * H]
+    kernels: Arrays  # [I + P, gates * H]; a projection [H, P]
     biases: Arrays  # [gates * H]
-    initial_state: Arrays  # [B, H] each
+    initial_state: Arrays  # h [B, P], c [B, H]
     lengths: Array | None  # [B] int64
-    d_y: Array  # [T, B, H]
-    d_final_state: Arrays  # [B, H] each
+    d_y: Array  # [T, B, P]
+    d_final_state: Arrays  # as initial_state
 
     def astype(self, dtype: np.dtype) -> Inputs:
         def convert(arrays: Arrays) -> Arrays:
@@ -66,17 +66,38 @@ class Case:
     lengths: tuple[int, ...] | None = None
     reverse: bool = False
     forget_bias: float = 0.0
+    activation: str = "tanh"
+    cell_clip: float | None = None
+    proj_clip: float | None = None
+    P: int = 0  # the width of a projection; about 2/3 of H if 0
     scale: float = 1.0  # of the weights: large ones saturate the gates
     seed: int = 0
 
     def __str__(self) -> str:
         return f"{self.cell}-{self.name}"
 
+    @property
+    def rounding_decides(self) -> bool:
+        """Whether half types may differ from the exact result by far: a value that comes close to where it is
+        clipped passes its gradient on or does not, as its last bit has it."""
+        return self.T > 1 and (self.cell_clip is not None or self.proj_clip is not None)
+
+    @property
+    def options(self) -> Options:
+        return Options(self.activation, self.forget_bias, self.cell_clip, self.proj_clip)
+
+    @property
+    def output_width(self) -> int:
+        """P: the width of h."""
+        return (self.P or (2 * self.H + 2) // 3) if CELLS[self.cell].projected else self.H
+
     def inputs(self, dtype: str = "float64") -> Inputs:
         """Random tensors, rounded to dtype. The weights of each gate have a size of their own."""
         rng = np.random.default_rng([self.seed, self.T, self.B, self.I, self.H])
         cell = CELLS[self.cell]
-        fan = max(self.I + self.H, 1) ** -0.5
+        P, peepholes = self.output_width, len(cell.bias_gates) == 4
+        fan = max(self.I + P, 1) ** -0.5
+        widths = [P, self.H][: cell.states]
 
         def normal(*shape: int) -> Array:
             return rng.standard_normal(shape)
@@ -87,14 +108,20 @@ class Case:
         exact = Inputs(
             x=normal(self.T, self.B, self.I),
             kernels=[
-                self.scale * fan * gate_sizes(g) * normal(self.I + self.H, g * self.H)
-                for g in cell.kernel_gates
+                self.scale * fan * gate_sizes(g) * normal(self.I + P, g * self.H) for g in cell.kernel_gates
+            ]
+            + [self.H**-0.5 * normal(self.H, P) for _ in range(cell.projected)],
+            # Peepholes, which feed c back to itself, are small: gradients would grow from step to step.
+            biases=[
+                0.1 * normal(self.H)
+                if k > 0 and peepholes
+                else 0.3 * normal(g * self.H) + 0.2 * gate_sizes(g)
+                for k, g in enumerate(cell.bias_gates)
             ],
-            biases=[0.3 * normal(g * self.H) + 0.2 * gate_sizes(g) for g in cell.bias_gates],
-            initial_state=[0.7 * normal(self.B, self.H) for _ in range(cell.states)],
+            initial_state=[0.7 * normal(self.B, width) for width in widths],
             lengths=None if self.lengths is None else np.array(self.lengths, np.int64),
-            d_y=normal(self.T, self.B, self.H),
-            d_final_state=[normal(self.B, self.H) for _ in range(cell.states)],
+            d_y=normal(self.T, self.B, P),
+            d_final_state=[normal(self.B, width) for width in widths],
         )
         return exact.astype(DTYPES[dtype])
 
@@ -102,10 +129,10 @@ class Case:
         """The values and gradients that the reference gives for these inputs, computed in their dtype."""
         weights = inputs.kernels + inputs.biases
         forward = sequence_forward_ref(
-            self.cell, inputs.x, weights, inputs.initial_state, inputs.lengths, self.forget_bias, self.reverse
+            self.cell, inputs.x, weights, inputs.initial_state, inputs.lengths, self.options, self.reverse
         )
         d_x, d_weights, d_initial_state = sequence_backward_ref(
-            self.cell, inputs.x, weights, forward, inputs.d_y, inputs.d_final_state
+            self.cell, inputs.x, weights, forward, inputs.d_y, inputs.d_final_state, self.options
         )
         kernels = len(inputs.kernels)
         return name_results(
@@ -182,21 +209,54 @@ def of_each_cell(shapes: tuple[Case, ...]) -> Iterator[Case]:
     """The shapes for every cell. Only the LSTM has a forget bias."""
     for seed, cell in enumerate(CELLS):
         for shape in shapes:
-            yield replace(
-                shape, cell=cell, seed=seed, forget_bias=shape.forget_bias if cell == "lstm" else 0.0
-            )
+            lstm = cell.startswith("lstm")
+            if shape.name == "saturated" and lstm and cell != "lstm":
+                continue  # with peepholes so large it is chaotic; the gates are the lstm's
+            yield replace(shape, cell=cell, seed=seed, forget_bias=shape.forget_bias if lstm else 0.0)
+
+
+def with_options(shapes: tuple[Case, ...]) -> Iterator[Case]:
+    """Every activation of every cell, and what clips the LSTM; the clips are within reach of about half the
+    values, and numbers that all dtypes can hold."""
+    for shape in shapes:
+        for cell in CELLS:
+            for activation in ACTIVATIONS:
+                name = f"{shape.name}_{activation}"
+                yield replace(shape, cell=cell, name=name, activation=activation, scale=0.7, seed=7)
+            if cell.startswith("lstm"):
+                yield replace(shape, cell=cell, name=f"{shape.name}_cell_clip", cell_clip=0.375, seed=8)
+        for P in (shape.H // 2, shape.H + 29):
+            clipped = replace(shape, cell="lstm_projected", P=P, proj_clip=0.25, seed=9)
+            yield replace(clipped, name=f"{shape.name}_proj_clip_{P}")
+            yield replace(clipped, name=f"{shape.name}_both_clips_{P}", cell_clip=0.5, activation="relu")
 
 
 SHORT_CASES = tuple(of_each_cell(SHORT))
+OPTION_CASES = tuple(
+    with_options(
+        (
+            Case("step", "", T=1, B=5, I=6, H=21, lengths=(1, 1, 0, 1, 1)),
+            Case("sequence", "", T=4, B=7, I=5, H=35, lengths=(4, 2, 0, 4, 3, 1, 4), reverse=True),
+        )
+    )
+)
 LONG_CASES = tuple(of_each_cell(LONG))
 
 
 @st.composite
-def drawn_cases(draw: st.DrawFn, max_T: int = 12, max_B: int = 20, max_width: int = 70) -> Case:
-    """Any cell at any size, empty ones included, with or without lengths."""
-    cell = draw(st.sampled_from(list(CELLS)))
+def drawn_cases(
+    draw: st.DrawFn,
+    max_T: int = 12,
+    max_B: int = 20,
+    max_width: int = 70,
+    cells: Sequence[str] = tuple(CELLS),
+    options: bool = True,
+) -> Case:
+    """Any cell at any size, empty ones included, with or without lengths; with any options, or plain."""
+    cell = draw(st.sampled_from(cells))
     T, B = draw(st.integers(0, max_T)), draw(st.integers(0, max_B))
     lengths = draw(st.none() | st.lists(st.integers(0, T), min_size=B, max_size=B).map(tuple))
+    lstm = cell.startswith("lstm")
     return Case(
         "drawn",
         cell,
@@ -206,6 +266,11 @@ def drawn_cases(draw: st.DrawFn, max_T: int = 12, max_B: int = 20, max_width: in
         H=draw(st.integers(1, max_width)),
         lengths=lengths,
         reverse=draw(st.booleans()),
-        forget_bias=draw(st.sampled_from([0.0, 1.0, -0.5])) if cell == "lstm" else 0.0,
+        forget_bias=draw(st.sampled_from([0.0, 1.0, -0.5])) if lstm else 0.0,
+        activation=draw(st.sampled_from(list(ACTIVATIONS))) if options else "tanh",
+        cell_clip=draw(st.sampled_from([None, 0.5])) if lstm and options else None,
+        proj_clip=draw(st.sampled_from([None, 0.5])) if CELLS[cell].projected and options else None,
+        P=draw(st.integers(1, max_width)),
+        scale=0.7,
         seed=draw(st.integers(0, 99)),
     )

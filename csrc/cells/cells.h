@@ -12,6 +12,8 @@ template <typename F>
 auto with_cell(Cell cell, F&& f) {
   switch (cell) {
     case Cell::kRnn: return f(Rnn{});
+    case Cell::kLstmPeephole: return f(LstmPeephole{});
+    case Cell::kLstmProjected: return f(LstmProjected{});
     case Cell::kGru: return f(Gru{});
     case Cell::kGruResetAfter: return f(GruResetAfter{});
     case Cell::kLstm: break;

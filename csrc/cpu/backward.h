@@ -21,12 +21,16 @@ class BackwardDriver {
   BackwardDriver(const SequenceBackwardParams& params, Workspace& workspace)
       : p_(params),
         H_(round_up(params.H, kPanel<T>)),
-        plan_(plan_sharing(params, C::kInfo.gates * H_ * sizeof(T))),
+        P_(round_up(params.P, kPanel<T>)),
+        d_z_stride_(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)),
+        plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(T)))),
+        options_(cell_options<T>(params)),
         pairs_(count_pairs(params)) {
-    const int64_t x_panels = divide_up(p_.I, kPanel<T>), h_panels = H_ / kPanel<T>;
+    const int64_t x_panels = divide_up(p_.I, kPanel<T>);
     packed_w_ = workspace.take<T>(x_panels * C::kInfo.gates * H_ * kPanel<T>);
-    packed_r_ = workspace.take<T>(h_panels * C::kInfo.gates * H_ * kPanel<T>);
-    d_z_ = workspace.take<T>(pairs_ * kWidth * H_);
+    packed_r_ = workspace.take<T>(recurrent_size());
+    peepholes_ = workspace.take<T>(C::kPeepholes * H_);
+    d_z_ = workspace.take<T>(pairs_ * d_z_stride_);
     operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
     x_rows_ = workspace.take<const S*>(pairs_);
     h_rows_ = workspace.take<const S*>(pairs_);
@@ -34,7 +38,7 @@ class BackwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       const int64_t count = divide_up(p_.B, plan_.blocks);
       blocks_[i].rows = take_rows(workspace, count, p_.T);
-      blocks_[i].d_h = workspace.take<T>(count * H_);
+      blocks_[i].d_h = workspace.take<T>(count * P_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
     gradient_scratch_ = workspace.take<T>(gradient_scratch_size() * larger(1, p_.threads.count));
@@ -66,12 +70,11 @@ class BackwardDriver {
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kSaved = C::kInfo.saved;
-  static constexpr int64_t kWidth = C::kColumns;  // of d_z, in units of H_
 
   struct Block {
     Rows rows;
     int64_t first_pair;  // its (step, row) pairs in d_z, operand, x_rows and h_rows begin here
-    T* d_h;              // [rows, H_]: gradient of h, but for what comes through the recurrent products
+    T* d_h;              // [rows, P_]: gradient of h, but for what comes through the recurrent products
     T* d_c;              // [rows, H_]
 
     int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] + row; }
@@ -87,10 +90,15 @@ class BackwardDriver {
     return first;
   }
 
-  T* d_z(int64_t pair, int column) const { return d_z_ + (pair * kWidth + column) * H_; }
+  // R^T and, behind it, the projection's transpose.
+  int64_t recurrent_size() const { return C::kInfo.gates * H_ * P_ + (C::kInfo.projected ? P_ * H_ : 0); }
 
-  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, kPanel].
+  T* d_z(int64_t pair, int column) const { return d_z_ + pair * d_z_stride_ + column * H_; }
+
+  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, kPanel]; that of the
+  // projection's transpose is [P_, kPanel].
   T* packed_recurrent(int64_t panel, int gate) const {
+    if (gate == C::kInfo.gates) return packed_r_ + C::kInfo.gates * H_ * P_ + panel * P_ * kPanel<T>;
     return packed_r_ + (panel * C::kInfo.gates + gate) * H_ * kPanel<T>;
   }
   T* packed_input(int64_t panel, int position) const {
@@ -98,12 +106,21 @@ class BackwardDriver {
   }
 
   void prepare(Team& team) {
-    const int64_t h_panels = H_ / kPanel<T>, x_panels = divide_up(p_.I, kPanel<T>);
+    load_peepholes<C, S>(p_, peepholes_, H_);
+    if constexpr (C::kInfo.projected) {
+      team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t row = i * kPanel<T>;
+          pack_transposed<C, S>(p_, C::kInfo.gates, row, p_.H - row, P_, packed_recurrent(i, C::kInfo.gates));
+        }
+      });
+    }
+    const int64_t h_panels = P_ / kPanel<T>, x_panels = divide_up(p_.I, kPanel<T>);
     team.share(h_panels + x_panels, [&](int, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int gate = 0; gate < C::kInfo.gates; ++gate) {
           if (i < h_panels) {
-            pack_transposed<C, S>(p_, gate, p_.I + i * kPanel<T>, p_.H - i * kPanel<T>, H_, packed_recurrent(i, gate));
+            pack_transposed<C, S>(p_, gate, p_.I + i * kPanel<T>, p_.P - i * kPanel<T>, H_, packed_recurrent(i, gate));
           } else {
             const int64_t column = (i - h_panels) * kPanel<T>;
             pack_transposed<C, S>(p_, gate, column, p_.I - column, H_,
@@ -117,8 +134,9 @@ class BackwardDriver {
   void run_block(Block& block, Team& team) {
     const Rows& rows = block.rows;
     for (int64_t row = 0; row < rows.count; ++row) {
-      load_row(state(p_.d_final_state, 0, rows.batch[row]), block.d_h + row * H_, p_.H, H_);
-      if (kHasC) load_row(state(p_.d_final_state, 1, rows.batch[row]), block.d_c + row * H_, p_.H, H_);
+      const int64_t b = rows.batch[row];
+      load_row(static_cast<const S*>(p_.d_final_state[0]) + b * p_.P, block.d_h + row * P_, p_.P, P_);
+      if (kHasC) load_row(static_cast<const S*>(p_.d_final_state[1]) + b * p_.H, block.d_c + row * H_, p_.H, H_);
     }
     team.share(rows.steps, [&](int, int64_t begin, int64_t end) {
       for (int64_t step = begin; step < end; ++step) find_rows(block, step);
@@ -127,7 +145,7 @@ class BackwardDriver {
       run_stage<kLast>(block, step, team);
       if constexpr (kLast > 0) run_stage<0>(block, step, team);
     }
-    team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+    team.share(P_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
       T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < rows.count; row += kBlockRows) {
@@ -138,10 +156,9 @@ class BackwardDriver {
         }
       }
     });
-  }
-
-  const S* state(const void* const* states, int index, int64_t b) const {
-    return static_cast<const S*>(states[index]) + b * p_.H;
+    for (int64_t row = 0; kHasC && row < rows.count; ++row) {
+      store_row(block.d_c + row * H_, static_cast<S*>(p_.d_initial_state[1]) + rows.batch[row] * p_.H, p_.H);
+    }
   }
 
   int64_t y_offset(int64_t t, int64_t b) const { return t * p_.y_strides.time + b * p_.y_strides.batch; }
@@ -152,7 +169,7 @@ class BackwardDriver {
     for (int64_t row = 0; row < rows.active[step]; ++row) {
       const int64_t b = rows.batch[row], pair = block.pair(step, row);
       x_rows_[pair] = static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
-      h_rows_[pair] = step == 0 ? state(p_.initial_state, 0, b)
+      h_rows_[pair] = step == 0 ? static_cast<const S*>(p_.initial_state[0]) + b * p_.P
                                 : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
     }
   }
@@ -162,9 +179,10 @@ class BackwardDriver {
   void recurrent_product(const Block& block, int64_t step, int64_t row, int64_t products, int64_t count, int64_t panel,
                          T* out) const {
     constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
+    const int64_t depth = projects<C>(s) ? P_ : kGates * H_;
     if (products > 0) {
       static constexpr T kZeros[kPanel<T>] = {};
-      tile_block(products, kGates * H_, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), kWidth * H_, 1},
+      tile_block(products, depth, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), d_z_stride_, 1},
                  Packed<T, kTileVectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -177,7 +195,7 @@ class BackwardDriver {
     // The last stage first takes in what flows back from the next step, in which fewer rows may be at work;
     // a first of two takes what flows back from the second.
     const int64_t with_product = s == kLast ? rows.active[step + 1] : active;
-    team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+    team.share(divide_up(stage_units<C>(p_, s), kPanel<T>), [&](int, int64_t begin, int64_t end) {
       T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < active; row += kBlockRows) {
@@ -198,39 +216,41 @@ class BackwardDriver {
   template <int s>
   void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* through) const {
     constexpr int kUnits = kPanel<T>;
-    const int64_t unit = panel * kUnits, count = smaller(kUnits, p_.H - unit), pair = block.pair(step, row);
-    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
+    const int64_t pair = block.pair(step, row), b = block.rows.batch[row], t = block.rows.time(step, row);
     T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits];
-    const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
-    for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
-    load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
-    load_row(static_cast<const S*>(p_.y) + y_offset(t, b) + unit, h, count, kUnits);
+    if constexpr (!projects<C>(s)) {
+      const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
+      for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
+    }
+    if constexpr (!C::kInfo.projected) load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
+    if constexpr (!C::kInfo.projected || projects<C>(s)) {
+      load_row(static_cast<const S*>(p_.y) + y_offset(t, b) + unit, h, count, kUnits);
+    }
     if (s == kLast) {
       const bool given = p_.d_y != nullptr;
       load_row(static_cast<const S*>(given ? p_.d_y : p_.y) + y_offset(t, b) + unit, d_y, given ? count : 0, kUnits);
     }
     BackwardUnits<T> at;
+    for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
     for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
     at.h_prev = h_prev;
     at.h = h;
     at.d_y = d_y;
     at.d_product = through;
-    at.d_h = block.d_h + row * H_ + unit;
+    at.d_h = block.d_h + row * P_ + unit;
     at.d_c = block.d_c + row * H_ + unit;
-    for (int k = 0; k < kWidth; ++k) at.d_z[k] = d_z(pair, k) + unit;
+    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = d_z(pair, k) + unit;
     at.operand = operand_ + pair * H_ + unit;
-    backward_units<C, s, kUnits>(at);
+    backward_units<C, s, kUnits>(at, options_);
   }
 
-  // The gradients of a row's initial state, for the units of one panel.
+  // The gradient of a row's initial h, for the units of one panel.
   void finish_row(Block& block, int64_t row, int64_t panel, const T* through) const {
-    const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, p_.H - unit), b = block.rows.batch[row];
-    T* d_h = block.d_h + row * H_ + unit;
+    const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, p_.P - unit);
+    T* d_h = block.d_h + row * P_ + unit;
     for (int64_t n = 0; n < count; ++n) d_h[n] += through[n];
-    store_row(d_h, static_cast<S*>(p_.d_initial_state[0]) + b * p_.H + unit, count);
-    if constexpr (kHasC) {
-      store_row(block.d_c + row * H_ + unit, static_cast<S*>(p_.d_initial_state[1]) + b * p_.H + unit, count);
-    }
+    store_row(d_h, static_cast<S*>(p_.d_initial_state[0]) + block.rows.batch[row] * p_.P + unit, count);
   }
 
   // The products over all steps, and the bias gradients.
@@ -238,7 +258,7 @@ class BackwardDriver {
     input_gradient(team);
     weight_gradients(team);
     const int64_t panels = H_ / kPanel<T>;
-    team.share(kWidth * panels, [&](int, int64_t begin, int64_t end) {
+    team.share(C::kColumns * panels, [&](int, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) bias_gradient(static_cast<int>(i / panels), i % panels * kPanel<T>);
     });
   }
@@ -256,7 +276,7 @@ class BackwardDriver {
         const int64_t last = smaller(first + kTaskRows, pairs_), column = panel * kPanel<T>;
         for (int64_t pair = first; pair < last; pair += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, last - pair);
-          tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), kWidth * H_, 1},
+          tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), d_z_stride_, 1},
                      Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
@@ -269,7 +289,7 @@ class BackwardDriver {
 
   // For each kernel, some gates at a time: the rows of x, and the rows of h (or of the operand of its stage).
   void weight_gradients(Team& team) const {
-    constexpr int kMaxJobs = 2 * C::kInfo.gates;
+    constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
     WeightGradient<S> jobs[kMaxJobs];
     int64_t last_task[kMaxJobs], tasks = 0;
     int count = 0;
@@ -283,6 +303,11 @@ class BackwardDriver {
       }
       gate += gates;
     }
+    if constexpr (C::kInfo.projected) {
+      jobs[count] = weight_gradient(C::kInfo.gates, 1, true);
+      last_task[count] = tasks += weight_gradient_tasks(jobs[count]);
+      ++count;
+    }
     team.share(tasks, [&](int part, int64_t begin, int64_t end) {
       const WeightGradientScratch<T> scratch(gradient_scratch_ + part * gradient_scratch_size());
       for (int64_t task = begin; task < end; ++task) {
@@ -294,12 +319,12 @@ class BackwardDriver {
   }
 
   int64_t gradient_scratch_size() const {
-    return WeightGradientScratch<T>::size(gates_together<T>(C::kInfo.gates, H_) * H_);
+    return WeightGradientScratch<T>::size(larger(gates_together<T>(C::kInfo.gates, H_) * H_, P_));
   }
 
   WeightGradient<S> weight_gradient(int gate, int gates, bool recurrent) const {
     const GatePlace place = gate_place<C>(gate);
-    const int64_t stride = C::kInfo.kernel_gates[place.kernel] * p_.H;
+    const int64_t stride = kernel_width<C>(p_, place.kernel);
     WeightGradient<S> g;
     if (recurrent && kLast > 0 && gate >= C::kStage[kLast].first) {
       g.left_array = operand_;
@@ -308,13 +333,14 @@ class BackwardDriver {
       g.left = recurrent ? h_rows_ : x_rows_;
     }
     g.d_z = d_z(0, recurrent ? C::recurrent_column(gate) : C::input_column(gate));
-    g.d_z_stride = kWidth * H_;
+    g.d_z_stride = d_z_stride_;
     g.pairs = pairs_;
-    g.M = recurrent ? p_.H : p_.I;
-    g.N = p_.H;
+    g.M = recurrent ? stage_depth(p_, g.left == nullptr ? kLast : 0) : p_.I;
+    g.N = gate < C::kInfo.gates ? p_.H : p_.P;
     g.gates = gates;
     g.threads = p_.threads.count;
-    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + (recurrent ? p_.I * stride : 0) + place.index * p_.H;
+    const int64_t row = recurrent ? kernel_input_rows<C>(p_, place.kernel) : 0;
+    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + row * stride + place.index * p_.H;
     g.out_stride = stride;
     return g;
   }
@@ -335,12 +361,15 @@ class BackwardDriver {
   }
 
   const SequenceBackwardParams& p_;
-  const int64_t H_;  // H with padding to whole panels; in the padding every gradient is 0 or meets zeros
+  const int64_t H_, P_;  // with padding to whole panels; in the padding every gradient is 0 or meets zeros
+  const int64_t d_z_stride_;
   const Sharing plan_;
+  const CellOptions<T> options_;
   const int64_t pairs_;
   T* packed_w_;          // [x panels, gates in the order of their columns * H_, kPanel]
-  T* packed_r_;          // [h panels, gates * H_, kPanel]
-  T* d_z_;               // [pairs, kWidth, H_]
+  T* packed_r_;          // [h panels, gates * H_, kPanel], and a projection's [operand panels, P_, kPanel]
+  T* peepholes_;         // [kPeepholes, H_]
+  T* d_z_;               // [pairs, d_z_stride_]: kColumns of H_ each, and a projection's of P_
   T* operand_;           // [pairs, H_]
   const S** x_rows_;     // [pairs]
   const S** h_rows_;     // [pairs]

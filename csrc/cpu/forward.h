@@ -17,20 +17,26 @@ class ForwardDriver {
   using T = Compute<S>;
 
   ForwardDriver(const SequenceForwardParams& params, Workspace& workspace)
-      : p_(params), H_(round_up(params.H, kPanel<T>)), plan_(plan_sharing(params, kWeights * H_ * sizeof(T))) {
+      : p_(params),
+        H_(round_up(params.H, kPanel<T>)),
+        P_(round_up(params.P, kPanel<T>)),
+        plan_(plan_sharing(params, recurrent_bytes())),
+        options_(cell_options<T>(params)) {
     each_stage([&](auto stage) {
       constexpr int s = stage;
-      panels_[s] = divide_up(p_.H, StageTile<C, s>::template kUnits<T>);
+      panels_[s] = divide_up(stage_units<C>(p_, s), StageTile<C, s>::template kUnits<T>);
       zx_begin_[s] = zx_width_;
-      zx_width_ += panels_[s] * StageTile<C, s>::template kColumns<T>;
+      if (!projects<C>(s)) zx_width_ += panels_[s] * StageTile<C, s>::template kColumns<T>;
     });
     each_stage([&](auto stage) {
       constexpr int s = stage;
-      packed_w_[s] = workspace.take<T>(panels_[s] * p_.I * StageTile<C, s>::template kColumns<T>);
-      packed_r_[s] = workspace.take<T>(panels_[s] * p_.H * StageTile<C, s>::template kColumns<T>);
+      const int64_t width = panels_[s] * StageTile<C, s>::template kColumns<T>;
+      packed_w_[s] = workspace.take<T>(projects<C>(s) ? 0 : p_.I * width);
+      packed_r_[s] = workspace.take<T>(stage_depth(p_, s) * width);
     });
     bias_ = workspace.take<T>(zx_width_);
-    recurrent_bias_ = workspace.take<T>(zx_width_);
+    recurrent_bias_ = workspace.take<T>(C::kRecurrentBias ? zx_width_ : 0);
+    peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
     chunk_rows_ = larger(4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
     for (int64_t i = 0; i < plan_.blocks; ++i) take_block(workspace, blocks_[i]);
@@ -49,14 +55,13 @@ class ForwardDriver {
   }
 
  private:
-  static constexpr int64_t kWeights = C::kInfo.gates;
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
   static constexpr bool kHasC = C::kInfo.states > 1;
 
   // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
   struct Block {
     Rows rows;
-    T* h[2];     // [rows, H_] each: the state before even and odd steps
+    T* h[2];     // [rows, P_] each: the state before even and odd steps
     T* c;        // [rows, H_]
     T* operand;  // [rows, H_]: left side of the second stage's product
     T* carry;    // [rows, kCarry, H_]
@@ -70,10 +75,14 @@ class ForwardDriver {
     if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
   }
 
+  int64_t recurrent_bytes() const {
+    return (C::kInfo.gates * p_.P * H_ + (C::kInfo.projected ? p_.H * P_ : 0)) * static_cast<int64_t>(sizeof(T));
+  }
+
   void take_block(Workspace& workspace, Block& block) const {
     const int64_t count = divide_up(p_.B, plan_.blocks);
     block.rows = take_rows(workspace, count, p_.T);
-    for (T*& h : block.h) h = workspace.take<T>(count * H_);
+    for (T*& h : block.h) h = workspace.take<T>(count * P_);
     block.c = workspace.take<T>(kHasC ? count * H_ : 0);
     block.operand = workspace.take<T>(C::kStages > 1 ? count * H_ : 0);
     block.carry = workspace.take<T>(count * C::kCarry * H_);
@@ -84,15 +93,19 @@ class ForwardDriver {
 
   // Packs kernels and biases.
   void prepare(Team& team) {
+    load_peepholes<C, S>(p_, peepholes_, H_);
     each_stage([&](auto stage) {
       constexpr int s = stage;
       using Tile = StageTile<C, s>;
       constexpr int64_t kUnits = Tile::template kUnits<T>, kColumns = Tile::template kColumns<T>;
       team.share(panels_[s], [&](int, int64_t begin, int64_t end) {
         for (int64_t panel = begin; panel < end; ++panel) {
-          pack_biases<s>(panel);
-          pack_panel<C, s, S>(p_, 0, p_.I, panel * kUnits, packed_w_[s] + panel * p_.I * kColumns);
-          pack_panel<C, s, S>(p_, p_.I, p_.H, panel * kUnits, packed_r_[s] + panel * p_.H * kColumns);
+          const int64_t inputs = projects<C>(s) ? 0 : p_.I, depth = stage_depth(p_, s);
+          if constexpr (!projects<C>(s)) {
+            pack_biases<s>(panel);
+            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * inputs * kColumns);
+          }
+          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * depth * kColumns);
         }
       });
     });
@@ -108,10 +121,8 @@ class ForwardDriver {
       const int64_t at = zx_begin_[s] + panel * Tile::template kColumns<T> + gate * kUnits;
       load_row(static_cast<const S*>(p_.biases[place.kernel]) + place.index * p_.H + unit, bias_ + at, count, kUnits);
       if constexpr (C::kRecurrentBias) {
-        const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.kernels]) + (Tile::kFirst + gate) * p_.H;
+        const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.biases - 1]) + (Tile::kFirst + gate) * p_.H;
         load_row(recurrent + unit, recurrent_bias_ + at, count, kUnits);
-      } else {
-        for (int64_t n = 0; n < kUnits; ++n) recurrent_bias_[at + n] = 0;
       }
     }
   }
@@ -119,8 +130,9 @@ class ForwardDriver {
   void run_block(Block& block, Team& team) {
     const Rows& rows = block.rows;
     for (int64_t row = 0; row < rows.count; ++row) {
-      load_row(state(p_.initial_state, 0, rows.batch[row]), block.h[0] + row * H_, p_.H, H_);
-      if (kHasC) load_row(state(p_.initial_state, 1, rows.batch[row]), block.c + row * H_, p_.H, H_);
+      const int64_t b = rows.batch[row];
+      load_row(static_cast<const S*>(p_.initial_state[0]) + b * p_.P, block.h[0] + row * P_, p_.P, P_);
+      if (kHasC) load_row(static_cast<const S*>(p_.initial_state[1]) + b * p_.H, block.c + row * H_, p_.H, H_);
     }
     int64_t end;
     for (int64_t begin = 0; begin < rows.steps; begin = end) {
@@ -131,17 +143,13 @@ class ForwardDriver {
       }
     }
     for (int64_t row = 0; row < rows.count; ++row) finish_row(block, row);
-    clear_padding<S>(rows, p_.T, p_.H, p_.y_strides, p_.y);
-  }
-
-  const S* state(const void* const* states, int index, int64_t b) const {
-    return static_cast<const S*>(states[index]) + b * p_.H;
+    clear_padding<S>(rows, p_.T, p_.P, p_.y_strides, p_.y);
   }
 
   // Writes a row's final state.
   void finish_row(const Block& block, int64_t row) const {
     const int64_t b = block.rows.batch[row], length = block.rows.length[row];
-    store_row(block.h[length & 1] + row * H_, static_cast<S*>(p_.final_state[0]) + b * p_.H, p_.H);
+    store_row(block.h[length & 1] + row * P_, static_cast<S*>(p_.final_state[0]) + b * p_.P, p_.P);
     if (kHasC) store_row(block.c + row * H_, static_cast<S*>(p_.final_state[1]) + b * p_.H, p_.H);
   }
 
@@ -162,6 +170,7 @@ class ForwardDriver {
       constexpr int s = stage;
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
+      if constexpr (projects<C>(s)) return;
       team.share(panels_[s], [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
           const Packed<T, Tile::V> right{packed_w_[s] + panel * p_.I * kColumns};
@@ -177,19 +186,21 @@ class ForwardDriver {
 
   template <int s>
   void run_stage(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
-    const int64_t active = block.rows.active[step];
-    const T* left = s == 0 ? block.h[step & 1] : block.operand;
+    const int64_t active = block.rows.active[step], depth = stage_depth(p_, s);
+    const Left<T> left = s == 0 ? Left<T>{block.h[step & 1], P_, 1} : Left<T>{block.operand, H_, 1};
+    static constexpr T kZeros[kPanel<T>] = {};
     team.share(panels_[s], [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       T zh[kBlockRows * kColumns];
       for (int64_t panel = first; panel < last; ++panel) {
-        const Packed<T, Tile::V> right{packed_r_[s] + panel * p_.H * kColumns};
+        const Packed<T, Tile::V> right{packed_r_[s] + panel * depth * kColumns};
         const int64_t at = zx_begin_[s] + panel * kColumns;
         const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
-          tile_block(count, p_.H, Left<T>{left + row * H_, H_, 1}, right, recurrent_bias_ + at, 0, zh, kColumns);
+          tile_block(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
+                     C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
           for (int64_t m = 0; m < count; ++m) {
             apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
           }
@@ -203,27 +214,27 @@ class ForwardDriver {
   void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
     using Tile = StageTile<C, s>;
     constexpr int kUnits = Tile::template kUnits<T>;
-    constexpr bool kLast = s == C::kStages - 1;
     constexpr int kSaved = C::kInfo.saved;
-    const int64_t unit = panel * kUnits;
+    const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     T saved[kSaved + 1][kUnits];
     ForwardUnits<T> at;
     for (int gate = 0; gate < Tile::kGates; ++gate) {
-      at.zx[Tile::kFirst + gate] = zx + gate * kUnits;
+      at.zx[Tile::kFirst + gate] = zx + gate * kUnits;  // past the end for a projection, which has none
       at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
     }
-    at.forget_bias = static_cast<T>(p_.forget_bias);
-    at.h_prev = block.h[step & 1] + row * H_ + unit;
-    at.h = block.h[(step + 1) & 1] + row * H_ + unit;
+    for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
+    at.h_prev = block.h[step & 1] + row * P_ + unit;
+    at.h = block.h[(step + 1) & 1] + row * P_ + unit;
     at.c = block.c + row * H_ + unit;
     at.operand = block.operand + row * H_ + unit;
     for (int k = 0; k < C::kCarry; ++k) at.carry[k] = block.carry + (row * C::kCarry + k) * H_ + unit;
     for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
-    forward_units<C, s, kUnits>(at);
-    if constexpr (kLast) {
-      const int64_t count = smaller(kUnits, p_.H - unit);
-      const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    forward_units<C, s, kUnits>(at, options_);
+    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    if constexpr (s == C::kStages - 1) {
       store_row(at.h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count, kUnits);
+    }
+    if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
       S* to = static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
       for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count, kUnits);
@@ -231,13 +242,15 @@ class ForwardDriver {
   }
 
   const SequenceForwardParams& p_;
-  const int64_t H_;  // H with padding to whole panels; the padding holds finite numbers that nothing reads
+  const int64_t H_, P_;  // with padding to whole panels; the padding holds finite numbers that nothing reads
   const Sharing plan_;
+  const CellOptions<T> options_;
   int64_t panels_[C::kStages], zx_begin_[C::kStages], zx_width_ = 0;  // zx holds each stage's panels in turn
   T* packed_w_[C::kStages];                                           // [panels, I, columns]
-  T* packed_r_[C::kStages];                                           // [panels, H, columns]
+  T* packed_r_[C::kStages];                                           // [panels, stage_depth, columns]
   T* bias_;                                                           // [zx_width_]
   T* recurrent_bias_;                                                 // [zx_width_]
+  T* peepholes_;                                                      // [kPeepholes, H_]
   int64_t* scratch_;                                                  // [T + 2]
   int64_t chunk_rows_;  // (step, row) pairs of a chunk; a chunk has one step at least
   Block blocks_[kMaxBlocks];

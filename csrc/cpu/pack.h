@@ -27,11 +27,11 @@ constexpr GatePlace gate_place(int gate) {
   return {kernel, gate};
 }
 
-// Gate `gate` from kernel row `row` on: row 0 begins the rows of x, row I those of h.
+// Gate `gate` from kernel row `row` on: row 0 begins the rows of x, row I those of h (row 0 of a projection operand's).
 template <typename C, typename S>
 Gate<S> gate_columns(const SequenceParams& params, int gate, int64_t row) {
   const GatePlace place = gate_place<C>(gate);
-  const int64_t stride = C::kInfo.kernel_gates[place.kernel] * params.H;
+  const int64_t stride = kernel_width<C>(params, place.kernel);
   return {static_cast<const S*>(params.kernels[place.kernel]) + row * stride + place.index * params.H, stride};
 }
 
@@ -49,12 +49,12 @@ struct StageTile {
 };
 
 // packed [rows, gates * units] = kernel rows [row, row + rows) of units [unit, unit + units) of the stage's gates;
-// zeros past H.
+// zeros past the last unit.
 template <typename C, int kStage, typename S>
 void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t unit, Compute<S>* packed) {
   using Tile = StageTile<C, kStage>;
   constexpr int kUnits = Tile::template kUnits<Compute<S>>;
-  const int64_t count = smaller(kUnits, params.H - unit);
+  const int64_t count = smaller(kUnits, stage_units<C>(params, kStage) - unit);
   for (int gate = 0; gate < Tile::kGates; ++gate) {
     const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row);
     for (int64_t k = 0; k < rows; ++k) {
@@ -64,18 +64,19 @@ void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t
 }
 
 // packed [units, kPanel] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z.
-// Zeros past H units and past `columns` columns.
+// Zeros past the gate's last unit and past `columns` columns.
 template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
                      Compute<S>* packed) {
   using T = Compute<S>;
   constexpr int64_t kBlock = kPanel<T> < 16 ? kPanel<T> : 16;
   const Gate<S> from = gate_columns<C, S>(params, gate, row);
+  const int64_t width = gate < C::kInfo.gates ? params.H : params.P;
   T block[kBlock][kBlock];
   for (int64_t n = 0; n < kPanel<T>; n += kBlock) {
     for (int64_t unit = 0; unit < units; unit += kBlock) {
       for (int64_t i = 0; i < kBlock; ++i) {
-        const int64_t count = n + i < columns ? larger(0, smaller(kBlock, params.H - unit)) : 0;
+        const int64_t count = n + i < columns ? larger(0, smaller(kBlock, width - unit)) : 0;
         load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, block[i], count, kBlock);
       }
       for (int64_t j = 0; j < kBlock; ++j) {
@@ -83,6 +84,15 @@ void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_
         for (int64_t i = 0; i < kBlock; ++i) to[i] = block[i][j];
       }
     }
+  }
+}
+
+// to [kPeepholes, stride] = the peepholes of the cell, and zeros past H.
+template <typename C, typename S>
+void load_peepholes(const SequenceParams& params, Compute<S>* to, int64_t stride) {
+  for (int k = 0; k < C::kPeepholes; ++k) {
+    const void* from = params.biases[C::kInfo.biases - C::kPeepholes + k];
+    load_row(static_cast<const S*>(from), to + k * stride, params.H, stride);
   }
 }
 
@@ -96,7 +106,13 @@ void store_bias_gradient(const SequenceBackwardParams& params, int column, int64
       store_row(sum, static_cast<S*>(params.d_biases[place.kernel]) + place.index * params.H + unit, count);
     }
     if (C::kRecurrentBias && C::recurrent_column(gate) == column) {
-      store_row(sum, static_cast<S*>(params.d_biases[C::kInfo.kernels]) + gate * params.H + unit, count);
+      store_row(sum, static_cast<S*>(params.d_biases[C::kInfo.biases - 1]) + gate * params.H + unit, count);
+    }
+  }
+  if constexpr (C::kPeepholes > 0) {
+    for (int k = 0; k < C::kPeepholes; ++k) {
+      if (C::peephole_column(k) != column) continue;
+      store_row(sum, static_cast<S*>(params.d_biases[C::kInfo.biases - C::kPeepholes + k]) + unit, count);
     }
   }
 }

@@ -24,20 +24,21 @@ constexpr int64_t kWorthSharing = 1 << 21;
 constexpr int64_t kStepWorthSharing = 1 << 24;
 
 inline int64_t multiply_adds(const SequenceParams& params) {
-  return params.T * params.B * params.H * cell_info(params.cell).gates * (params.I + params.H);
+  const CellInfo& info = cell_info(params.cell);
+  return params.T * params.B * params.H * (info.gates * (params.I + params.P) + (info.projected ? params.P : 0));
 }
 
-// recurrent_row_bytes: the packed recurrent weights of one row of R.
-inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_row_bytes) {
+// recurrent_bytes: the packed recurrent weights.
+inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_bytes) {
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
   constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
   const int64_t threads = params.threads.count;
   if (threads <= 1 || multiply_adds(params) < kWorthSharing) return {Sharing::kAlone, 1};
   const bool whole_tiles = params.B >= threads * kTileRows;
-  if (whole_tiles && params.H * recurrent_row_bytes <= kCacheBytes) {
+  if (whole_tiles && recurrent_bytes <= kCacheBytes) {
     return {Sharing::kRows, smaller(threads, kMaxBlocks)};
   }
-  const int64_t step_work = params.B * params.H * cell_info(params.cell).gates * params.H;
+  const int64_t step_work = params.B * params.H * cell_info(params.cell).gates * params.P;
   if (step_work >= kWorthMeeting) return {Sharing::kUnits, 1};
   if (params.B > 1) return {Sharing::kRows, smaller(smaller(threads, params.B), kMaxBlocks)};
   return {Sharing::kAlone, 1};

@@ -49,41 +49,48 @@ class LargeProducts {
   Status finish() {
     for (int gate = 0, k = 0; k < CellType::kInfo.kernels; gate += CellType::kInfo.kernel_gates[k++]) {
       if (stage_of(gate) == 0) FUSED_RNN_RETURN_IF_ERROR(multiply_initial_state(k, gate));
-      const int64_t width = CellType::kInfo.kernel_gates[k] * p.H;
+      const int64_t count = kernel_rows<CellType>(p, k) * kernel_width<CellType>(p, k);
       if (!std::is_same_v<S, C>) {
-        FUSED_RNN_RETURN_IF_ERROR(round_values<S>(d_kernels[k], p.d_kernels[k], (p.I + p.H) * width, p.stream));
+        FUSED_RNN_RETURN_IF_ERROR(round_values<S>(d_kernels[k], p.d_kernels[k], count, p.stream));
       }
-      FUSED_RNN_RETURN_IF_ERROR(round_bias(k, CellType::input_column(gate)));
+      if (kernel_input_rows<CellType>(p, k) > 0) {
+        FUSED_RNN_RETURN_IF_ERROR(round_bias(k, CellType::input_column(gate)));
+      }
     }
     if (CellType::kRecurrentBias) {
-      FUSED_RNN_RETURN_IF_ERROR(round_bias(CellType::kInfo.kernels, CellType::recurrent_column(0)));
+      FUSED_RNN_RETURN_IF_ERROR(round_bias(CellType::kInfo.biases - 1, CellType::recurrent_column(0)));
     }
-    FUSED_RNN_RETURN_IF_ERROR(round_values<S>(work.d_h, p.d_initial_state[0], p.B * p.H, p.stream));
+    if constexpr (CellType::kPeepholes > 0) {
+      for (int k = 0; k < CellType::kPeepholes; ++k) {
+        const int bias = CellType::kInfo.biases - CellType::kPeepholes + k;
+        FUSED_RNN_RETURN_IF_ERROR(round_bias(bias, CellType::peephole_column(k)));
+      }
+    }
+    FUSED_RNN_RETURN_IF_ERROR(round_values<S>(work.d_h, p.d_initial_state[0], p.B * p.P, p.stream));
     if (CellType::kInfo.states == 1) return {};
     return round_values<S>(work.d_c, p.d_initial_state[1], p.B * p.H, p.stream);
   }
 
  private:
   using C = Compute<S>;
-  static constexpr int kColumns = CellType::kColumns;
   static_assert(columns_are_windows<CellType>());
   const SequenceBackwardParams& p;
   const BackwardWorkspace& work;
   const Rows rows;
-  C* d_kernels[kMaxKernels] = {};  // [I + H, kernel_gates[k] * H]
+  C* d_kernels[kMaxKernels] = {};  // as kernels
 
   static constexpr int stage_of(int gate) {
     return CellType::kStages > 1 && gate >= CellType::kStage[CellType::kStages - 1].first ? 1 : 0;
   }
 
-  // x and h_prev [steps * B, I or H] in loop-step order.
+  // x and h_prev [steps * B, I or P] in loop-step order.
   Status gather_operands(int64_t first, int64_t steps) {
     GatherRows<S> gather{};
     gather.rows = rows, gather.first_step = first, gather.steps = steps, gather.width = p.I;
     gather.source = static_cast<const S*>(p.x), gather.strides = p.x_strides;
     gather.out = static_cast<S*>(work.x);
     FUSED_RNN_RETURN_IF_ERROR(launch_rows(gather_rows_kernel<S>, steps * p.B, p.stream, gather));
-    gather.width = p.H, gather.delay = 1;
+    gather.width = p.P, gather.delay = 1;
     gather.source = static_cast<const S*>(p.y), gather.strides = p.y_strides;
     gather.initial = static_cast<const S*>(p.initial_state[0]);
     gather.out = static_cast<S*>(work.h_prev);
@@ -92,36 +99,37 @@ class LargeProducts {
 
   // The products of kernel k, whose gates start at `gate`.
   Status multiply_kernel(int k, int gate, int64_t chunk_rows, bool first_chunk) {
-    const int64_t width = CellType::kInfo.kernel_gates[k] * p.H;
-    const Matrix d_z_input{d_z(CellType::input_column(gate)), kColumns * p.H};
-    const Matrix d_z_recurrent{d_z(CellType::recurrent_column(gate)), kColumns * p.H};
-    const Matrix weights{p.kernels[k], width}, x{work.x, p.I};
-    const Matrix h{stage_of(gate) == 0 ? work.h_prev : work.operand, p.H};
+    const int64_t width = kernel_width<CellType>(p, k), inputs = kernel_input_rows<CellType>(p, k);
+    const int64_t depth = stage_depth(p, stage_of(gate));
+    const Matrix d_z_recurrent{d_z(CellType::recurrent_column(gate)), d_z_width<CellType>(p)};
+    const Matrix h{stage_of(gate) == 0 ? work.h_prev : work.operand, depth};
     const double beta = first_chunk ? 0 : 1;
+    // d_R = (first chunk) or += h_prev^T . d_z
+    FUSED_RNN_RETURN_IF_ERROR(multiply_large(p, {depth, width, chunk_rows}, transposed(h), d_z_recurrent,
+                                             {d_kernels[k] + inputs * width, width, beta}));
+    if (inputs == 0) return {};
+    const Matrix d_z_input{d_z(CellType::input_column(gate)), d_z_width<CellType>(p)};
+    const Matrix weights{p.kernels[k], width}, x{work.x, p.I};
     // d_x = (kernel 0) or += (the next) d_z . W^T
     FUSED_RNN_RETURN_IF_ERROR(multiply_large(p, {chunk_rows, p.I, width}, d_z_input, transposed(weights),
                                              {work.d_x, p.I, k == 0 ? 0.0 : 1.0}));
     // d_W = (first chunk) or += x^T . d_z
-    FUSED_RNN_RETURN_IF_ERROR(
-        multiply_large(p, {p.I, width, chunk_rows}, transposed(x), d_z_input, {d_kernels[k], width, beta}));
-    // d_R = (first chunk) or += h_prev^T . d_z
-    return multiply_large(p, {p.H, width, chunk_rows}, transposed(h), d_z_recurrent,
-                          {d_kernels[k] + p.I * width, width, beta});
+    return multiply_large(p, {p.I, width, chunk_rows}, transposed(x), d_z_input, {d_kernels[k], width, beta});
   }
 
   // d_h += d_z . R^T at loop step 0, for a kernel of the first stage.
   Status multiply_initial_state(int k, int gate) {
-    const int64_t width = CellType::kInfo.kernel_gates[k] * p.H;
+    const int64_t width = kernel_width<CellType>(p, k);
     const Matrix weights{static_cast<const S*>(p.kernels[k]) + p.I * width, width};
-    return multiply_large(p, {p.B, p.H, width}, {d_z(CellType::recurrent_column(gate)), kColumns * p.H},
-                          transposed(weights), {work.d_h, p.H, 1.0});
+    return multiply_large(p, {p.B, p.P, width}, {d_z(CellType::recurrent_column(gate)), d_z_width<CellType>(p)},
+                          transposed(weights), {work.d_h, p.P, 1.0});
   }
 
-  // d_z_sums [kColumns * H] = (first chunk) or += the sum of the rows of d_z, in two steps of fixed order.
+  // d_z_sums [d_z_width] = (first chunk) or += the sum of the rows of d_z, in two steps of fixed order.
   Status sum_d_z(int64_t chunk_rows, bool first_chunk) {
     SumRows<S> blocks{};
     blocks.in = d_z(0), blocks.out = static_cast<C*>(work.partial_sums);
-    blocks.rows = chunk_rows, blocks.columns = kColumns * p.H;
+    blocks.rows = chunk_rows, blocks.columns = d_z_width<CellType>(p);
     blocks.rows_per_sum = std::max<int64_t>(64, divide_up(chunk_rows, kPartialSums));
     FUSED_RNN_RETURN_IF_ERROR(sum_rows(blocks, p.stream));
     SumRows<C> sums{};

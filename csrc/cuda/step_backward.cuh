@@ -12,26 +12,32 @@ struct StepBackward {
   using C = Compute<S>;
 
   Rows rows;
-  int64_t I, H, step;
-  const S* kernels[kMaxKernels];  // [I + H, kernel_gates[k] * H]
-  const S* initial_h;             // [B, H]
-  const S *y, *d_y;               // [T, B, H] through y_strides; d_y may be null
+  int64_t I, H, P, step;
+  CellOptions<C> options;
+  const S* kernels[kMaxKernels];  // [I + P, kernel_gates[k] * H]; a projection [H, P]
+  const S* biases[kMaxBiases];    // the peepholes are among them
+  const S* initial_h;             // [B, P]
+  const S *y, *d_y;               // [T, B, P] through y_strides; d_y may be null
   Strides y_strides;
   const S* saved;           // [T, B, saved, H]
-  const C* d_z_next;        // [B, kColumns, H] of the loop step after this one; null where there is none
-  C* d_z;                   // = [B, kColumns, H] of this one, 0 for rows that are over
-  S* d_z_rounded;           // = [B, kColumns, H], the same for the products after the loop
+  const C* d_z_next;        // [B, d_z_width] of the loop step after this one; null where there is none
+  C* d_z;                   // = [B, d_z_width] of this one, 0 for rows that are over
+  S* d_z_rounded;           // = [B, d_z_width], the same for the products after the loop
   S* operand;               // = [B, H]: left side of the second stage's product, 0 for rows that are over
-  State<S> d_h_in, d_c_in;  // [B, H]: what came from the step after this one other than through the product
-  C *d_h, *d_c;             // = [B, H]: the same for the step before this one; between two stages all of d_h
+  State<S> d_h_in, d_c_in;  // [B, P], [B, H]: what came from the step after this one other than through the product
+  C *d_h, *d_c;             // = [B, P], [B, H]: the same for the step before this one; between two stages all of d_h
 };
 
 template <typename CellType, int kStageIndex>
 struct BackwardStage {
   static constexpr bool kLast = kStageIndex + 1 == CellType::kStages;
+  // In a projected cell one stage has to do with the gates and the other with h.
+  static constexpr bool kGates = !projects<CellType>(kStageIndex);
+  static constexpr bool kOutput = !CellType::kInfo.projected || projects<CellType>(kStageIndex);
   // The gates whose products with the recurrent weights this stage adds up: those of the next step's first stage or of
   // this step's second.
-  static constexpr Range kProduct = CellType::kStage[kLast ? 0 : kStageIndex + 1];
+  static constexpr int kProductStage = kLast ? 0 : kStageIndex + 1;
+  static constexpr Range kProduct = CellType::kStage[kProductStage];
 };
 
 template <typename Tile, int kUnitsPerThread>
@@ -51,14 +57,15 @@ struct BackwardFetch {
   using Stage = BackwardStage<CellType, kStageIndex>;
   const StepBackward<S>& p;
   const Compute<S>* d_z;
-  int64_t first_row, first_unit, gate_panels;
+  int64_t first_row, first_unit, depth, gate_panels;
 
   __device__ BackwardFetch(const StepBackward<S>& params, int64_t row, int64_t unit)
       : p(params),
         d_z(Stage::kLast ? params.d_z_next : params.d_z),
         first_row(row),
         first_unit(unit),
-        gate_panels(divide_up(params.H, Tile::kDepth)) {}
+        depth(stage_units<CellType>(params, Stage::kProductStage)),
+        gate_panels(divide_up(depth, Tile::kDepth)) {}
 
   __device__ int64_t panels() const { return d_z == nullptr ? 0 : gate_panels * Stage::kProduct.count; }
 
@@ -71,29 +78,37 @@ struct BackwardFetch {
     for_each_index<Stage::kProduct.count>([&](auto index) {
       constexpr int kGate = Stage::kProduct.first + decltype(index)::value;
       constexpr int kKernel = kernel_of<CellType>(kGate);
-      constexpr int kGates = CellType::kInfo.kernel_gates[kKernel];
       if (gate == decltype(index)::value) {
-        stride = kGates * p.H;
+        stride = kernel_width<CellType>(p, kKernel);
         left = d_z + CellType::recurrent_column(kGate) * p.H;
-        right = p.kernels[kKernel] + p.I * stride + place_of<CellType>(kGate) * p.H;
+        right = p.kernels[kKernel] + kernel_input_rows<CellType>(p, kKernel) * stride + place_of<CellType>(kGate) * p.H;
       }
     });
-    Shared::Left::fetch(left, CellType::kColumns * p.H, first_row, p.rows.B, first, p.H, staged.left);
-    Shared::Right::fetch(right, stride, first_unit, p.H, first, p.H, staged.right);
+    const int64_t units = stage_units<CellType>(p, kStageIndex);
+    Shared::Left::fetch(left, d_z_width<CellType>(p), first_row, p.rows.B, first, depth, staged.left);
+    Shared::Right::fetch(right, stride, first_unit, units, first, depth, staged.right);
   }
 };
 
 // What the backward function of a live row's unit reads of the forward pass.
-template <typename CellType, typename S>
+template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void load_unit(const StepBackward<S>& p, int64_t b, int64_t unit, Backward<Compute<S>>& u) {
   const int64_t t = p.rows.time(b, p.step), from = b * p.y_strides.batch + unit;
-  constexpr int kSaved = CellType::kInfo.saved;
-  const S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
+  u.options = p.options;
+  if constexpr (!projects<CellType>(kStageIndex)) {
+    constexpr int kSaved = CellType::kInfo.saved, kPeepholes = CellType::kPeepholes;
+    const S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
 #pragma unroll
-  for (int i = 0; i < kSaved; ++i) u.saved[i] = to_compute(saved[i * p.H]);
-  u.h = to_compute(p.y[t * p.y_strides.time + from]);
-  u.h_prev =
-      to_compute(p.step == 0 ? p.initial_h[b * p.H + unit] : p.y[p.rows.time(b, p.step - 1) * p.y_strides.time + from]);
+    for (int i = 0; i < kSaved; ++i) u.saved[i] = to_compute(saved[i * p.H]);
+    const S* const* peepholes = p.biases + CellType::kInfo.biases - kPeepholes;
+#pragma unroll
+    for (int k = 0; k < kPeepholes; ++k) u.peephole[k] = to_compute(peepholes[k][unit]);
+  }
+  if constexpr (BackwardStage<CellType, kStageIndex>::kOutput) u.h = to_compute(p.y[t * p.y_strides.time + from]);
+  if constexpr (!CellType::kInfo.projected) {
+    u.h_prev = to_compute(p.step == 0 ? p.initial_h[b * p.H + unit]
+                                      : p.y[p.rows.time(b, p.step - 1) * p.y_strides.time + from]);
+  }
 }
 
 // sum is the unit's product of kProduct, 0 where the row has no step after this one.
@@ -101,12 +116,11 @@ template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t b, int64_t unit, Compute<S> sum) {
   using Stage = BackwardStage<CellType, kStageIndex>;
   constexpr bool kFirst = kStageIndex == 0, kHasC = CellType::kInfo.states > 1;
-  const int64_t at = b * p.H + unit;
   Backward<Compute<S>> u{};
-  u.d_h = p.d_h_in[at];
-  if constexpr (kHasC) u.d_c = p.d_c_in[at];
+  if constexpr (Stage::kOutput) u.d_h = p.d_h_in[b * p.P + unit];
+  if constexpr (kHasC && Stage::kGates) u.d_c = p.d_c_in[b * p.H + unit];
   if (p.rows.live(b, p.step)) {
-    load_unit<CellType>(p, b, unit, u);
+    load_unit<CellType, kStageIndex>(p, b, unit, u);
     if constexpr (Stage::kLast) {
       const int64_t t = p.rows.time(b, p.step);
       u.d_h += sum;
@@ -119,13 +133,13 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
     u.d_h_prev = u.d_h;
     u.d_c_prev = u.d_c;
   }
-  p.d_h[at] = kFirst ? u.d_h_prev : u.d_h;
-  if constexpr (kFirst && kHasC) p.d_c[at] = u.d_c_prev;
-  if constexpr (kFirst && CellType::kStages > 1) p.operand[at] = to_storage<S>(u.operand);
+  if constexpr (Stage::kOutput) p.d_h[b * p.P + unit] = kFirst || CellType::kInfo.projected ? u.d_h_prev : u.d_h;
+  if constexpr (kFirst && kHasC) p.d_c[b * p.H + unit] = u.d_c_prev;
+  if constexpr (kFirst && CellType::kStages > 1) p.operand[b * p.H + unit] = to_storage<S>(u.operand);
 #pragma unroll
   for (int i = 0; i < CellType::kWritten[kStageIndex].count; ++i) {
     constexpr int kFirstColumn = CellType::kWritten[kStageIndex].first;
-    const int64_t place = (b * CellType::kColumns + kFirstColumn + i) * p.H + unit;
+    const int64_t place = b * d_z_width<CellType>(p) + (kFirstColumn + i) * p.H + unit;
     p.d_z[place] = u.d_z[kFirstColumn + i];
     p.d_z_rounded[place] = to_storage<S>(u.d_z[kFirstColumn + i]);
   }
@@ -136,7 +150,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_backward_kernel(const 
   using Shared = BackwardShared<Tile, kUnitsPerThread>;
   constexpr int kUnits = kUnitsPerThread * Tile::kColThreads;
   Shared& shared = shared_memory<Shared>();
-  const int64_t unit_blocks = divide_up(p.H, kUnits);
+  const int64_t units = stage_units<CellType>(p, kStageIndex), unit_blocks = divide_up(units, kUnits);
   const int64_t first_row = blockIdx.x / unit_blocks * Tile::kRows, first_unit = blockIdx.x % unit_blocks * kUnits;
 
   const BackwardFetch<CellType, kStageIndex, S, Tile, kUnitsPerThread> fetch(p, first_row, first_unit);
@@ -154,7 +168,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_backward_kernel(const 
   __syncthreads();
   for (int i = threadIdx.x; i < Tile::kRows * kUnits; i += Tile::kThreads) {
     const int row = i / kUnits, unit = i % kUnits;
-    if (first_row + row >= p.rows.B || first_unit + unit >= p.H) continue;
+    if (first_row + row >= p.rows.B || first_unit + unit >= units) continue;
     typename Tile::C total = 0;
 #pragma unroll 4
     for (int slice = 0; slice < Tile::kSlices; ++slice) total += shared.partial[slice][row][unit];

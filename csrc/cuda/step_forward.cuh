@@ -13,26 +13,26 @@ struct StepForward {
   using C = Compute<S>;
 
   Rows rows;
-  int64_t I, H, step;
-  C forget_bias;
-  const S* kernels[kMaxKernels];  // [I + H, kernel_gates[k] * H]
+  int64_t I, H, P, step;
+  CellOptions<C> options;
+  const S* kernels[kMaxKernels];  // [I + P, kernel_gates[k] * H]; a projection [H, P]
   const S* biases[kMaxBiases];    // [bias_gates[k] * H]
   const S* x;                     // [B, I], rows x_stride apart; read where zx is null
   int64_t x_stride;
   const C* zx;                 // [B, G * H], the input product; null: this kernel takes it
-  State<S> h_prev, c_prev;     // [B, H]
+  State<S> h_prev, c_prev;     // [B, P], [B, H]
   C* operand;                  // [B, H]: from the first of two stages to the second
   C* carry;                    // [B, kCarry, H]: likewise
-  C *h, *c;                    // = [B, H]; null after the last step
-  S* final_state[kMaxStates];  // = [B, H]; null before the last step
-  S* y;                        // = [T, B, H] through y_strides
+  C *h, *c;                    // = [B, P], [B, H]; null after the last step
+  S* final_state[kMaxStates];  // = [B, P], [B, H]; null before the last step
+  S* y;                        // = [T, B, P] through y_strides
   Strides y_strides;
   S* saved;  // = [T, B, saved, H] or null
 };
 
 template <typename CellType, int kStageIndex, typename Tile>
 struct ForwardShared {
-  static constexpr int kColumns = CellType::kWritten[kStageIndex].count;
+  static constexpr int kColumns = CellType::kProducts[kStageIndex].count;
   using Left = RowPanel<Tile, Tile::kRows>;
   using Right = WeightPanel<Tile, kColumns>;
   union {
@@ -53,18 +53,19 @@ struct WeightColumn {
 template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ WeightColumn<S> weight_column(const StepForward<S>& p, int column, int64_t unit) {
   WeightColumn<S> found{nullptr, nullptr, 0};
-  if (unit >= p.H) return found;
+  if (unit >= stage_units<CellType>(p, kStageIndex)) return found;
   for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
     constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
     constexpr int kKernel = kernel_of<CellType>(kGate), kPlace = place_of<CellType>(kGate);
-    constexpr int kGates = CellType::kInfo.kernel_gates[kKernel], kFirst = CellType::kWritten[kStageIndex].first;
-    const bool takes_input = column == CellType::input_column(kGate) - kFirst;
+    constexpr int kFirst = CellType::kProducts[kStageIndex].first;
+    constexpr bool kProjects = projects<CellType>(kStageIndex);
+    const bool takes_input = !kProjects && column == CellType::input_column(kGate) - kFirst;
     const bool takes_recurrent = column == CellType::recurrent_column(kGate) - kFirst;
     if (!takes_input && !takes_recurrent) return;
     const S* input = p.kernels[kKernel] + kPlace * p.H + unit;
-    found.stride = static_cast<int>(kGates * p.H);
+    found.stride = static_cast<int>(kernel_width<CellType>(p, kKernel));
     if (takes_input) found.input = input;
-    if (takes_recurrent) found.recurrent = input + p.I * found.stride;
+    if (takes_recurrent) found.recurrent = input + kernel_input_rows<CellType>(p, kKernel) * found.stride;
   });
   return found;
 }
@@ -81,16 +82,16 @@ struct ForwardFetch {
   __device__ ForwardFetch(const StepForward<S>& params, int64_t row, int64_t first_unit)
       : p(params),
         first_row(row),
-        x_panels(params.zx == nullptr ? divide_up(params.I, Tile::kDepth) : 0),
+        x_panels(params.zx == nullptr && !projects<CellType>(kStageIndex) ? divide_up(params.I, Tile::kDepth) : 0),
         weights(weight_column<CellType, kStageIndex>(params, Shared::Right::column(),
                                                      first_unit + Shared::Right::unit())) {}
 
-  __device__ int64_t panels() const { return x_panels + divide_up(p.H, Tile::kDepth); }
+  __device__ int64_t panels() const { return x_panels + divide_up(stage_depth(p, kStageIndex), Tile::kDepth); }
 
   __device__ __forceinline__ void operator()(int64_t panel, Staged& staged) const {
     const bool of_x = panel < x_panels;
-    const int64_t first = (of_x ? panel : panel - x_panels) * Tile::kDepth, depth = of_x ? p.I : p.H;
-    const int64_t stride = of_x ? p.x_stride : p.H;
+    const int64_t first = (of_x ? panel : panel - x_panels) * Tile::kDepth;
+    const int64_t depth = of_x ? p.I : stage_depth(p, kStageIndex), stride = of_x ? p.x_stride : depth;
     const void* left = of_x ? p.x : kStageIndex > 0 ? p.operand : p.h_prev.data;
     const bool rounded = of_x || (kStageIndex == 0 && p.h_prev.rounded);
     if (std::is_same_v<S, Compute<S>> || rounded) {
@@ -106,11 +107,17 @@ struct ForwardFetch {
 template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void set_preactivations(const StepForward<S>& p, int64_t b, int64_t unit,
                                                    const Compute<S>* sums, Forward<Compute<S>>& u) {
-  constexpr int kRecurrentBias = CellType::kRecurrentBias ? CellType::kInfo.kernels : 0;
-  const S* recurrent_bias = p.biases[kRecurrentBias];
+  if constexpr (projects<CellType>(kStageIndex)) {
+    u.zh[CellType::kStage[kStageIndex].first] = sums[0];
+    return;
+  }
+  constexpr int kBiases = CellType::kInfo.biases, kPeepholes = CellType::kPeepholes;
+#pragma unroll
+  for (int k = 0; k < kPeepholes; ++k) u.peephole[k] = to_compute(p.biases[kBiases - kPeepholes + k][unit]);
+  const S* recurrent_bias = p.biases[kBiases - 1];
   for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
     constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
-    constexpr int kFirst = CellType::kWritten[kStageIndex].first;
+    constexpr int kFirst = CellType::kProducts[kStageIndex].first;
     constexpr int kIn = CellType::input_column(kGate) - kFirst, kRecurrent = CellType::recurrent_column(kGate) - kFirst;
     constexpr int kGates = CellType::kInfo.gates;
     const S* bias = p.biases[kernel_of<CellType>(kGate)] + place_of<CellType>(kGate) * p.H;
@@ -122,35 +129,41 @@ __device__ __forceinline__ void set_preactivations(const StepForward<S>& p, int6
   });
 }
 
-// Ends a step of one unit: its state, its output and what the backward pass needs.
-template <typename CellType, typename S>
+// Stores what a stage has set of one unit: h and the output in the last; c and what the backward pass needs in the
+// cell's state stage.
+template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void store_unit(const StepForward<S>& p, int64_t b, int64_t unit,
                                            const Forward<Compute<S>>& u) {
-  constexpr bool kHasC = CellType::kInfo.states > 1;
-  const int64_t at = b * p.H + unit;
-  if (p.h != nullptr) p.h[at] = u.h;
-  if (kHasC && p.c != nullptr) p.c[at] = u.c;
-  if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(u.h);
-  if (kHasC && p.final_state[1] != nullptr) p.final_state[1][at] = to_storage<S>(u.c);
-  if (!p.rows.live(b, p.step)) return;
-  const int64_t t = p.rows.time(b, p.step);
-  p.y[t * p.y_strides.time + b * p.y_strides.batch + unit] = to_storage<S>(u.h);
-  if (p.saved == nullptr) return;
-  constexpr int kSaved = CellType::kInfo.saved;
-  S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
+  const bool live = p.rows.live(b, p.step);
+  const int64_t t = live ? p.rows.time(b, p.step) : 0;
+  if constexpr (kStageIndex + 1 == CellType::kStages) {
+    const int64_t at = b * p.P + unit;
+    if (p.h != nullptr) p.h[at] = u.h;
+    if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(u.h);
+    if (live) p.y[t * p.y_strides.time + b * p.y_strides.batch + unit] = to_storage<S>(u.h);
+  }
+  if constexpr (kStageIndex == CellType::kStateStage) {
+    constexpr bool kHasC = CellType::kInfo.states > 1;
+    const int64_t at = b * p.H + unit;
+    if (kHasC && p.c != nullptr) p.c[at] = u.c;
+    if (kHasC && p.final_state[1] != nullptr) p.final_state[1][at] = to_storage<S>(u.c);
+    if (!live || p.saved == nullptr) return;
+    constexpr int kSaved = CellType::kInfo.saved;
+    S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
 #pragma unroll
-  for (int i = 0; i < kSaved; ++i) saved[i * p.H] = to_storage<S>(u.saved[i]);
+    for (int i = 0; i < kSaved; ++i) saved[i * p.H] = to_storage<S>(u.saved[i]);
+  }
 }
 
 template <typename CellType, int kStageIndex, typename S>
 __device__ __forceinline__ void forward_unit(const StepForward<S>& p, int64_t b, int64_t unit, const Compute<S>* sums) {
   constexpr bool kLast = kStageIndex + 1 == CellType::kStages;
-  const int64_t at = b * p.H + unit;
   Forward<Compute<S>> u{};
-  u.h_prev = p.h_prev[at];
-  if constexpr (CellType::kInfo.states > 1) u.c_prev = p.c_prev[at];
+  // Where h is projected, the stage before that has no use for it.
+  if constexpr (kLast || !CellType::kInfo.projected) u.h_prev = p.h_prev[b * p.P + unit];
+  if constexpr (CellType::kInfo.states > 1 && kStageIndex == CellType::kStateStage) u.c_prev = p.c_prev[b * p.H + unit];
   if (p.rows.live(b, p.step)) {
-    u.forget_bias = p.forget_bias;
+    u.options = p.options;
     set_preactivations<CellType, kStageIndex>(p, b, unit, sums, u);
 #pragma unroll
     for (int i = 0; i < CellType::kCarry && kStageIndex > 0; ++i) {
@@ -161,10 +174,9 @@ __device__ __forceinline__ void forward_unit(const StepForward<S>& p, int64_t b,
     u.h = u.h_prev;
     u.c = u.c_prev;
   }
-  if constexpr (kLast) {
-    store_unit<CellType>(p, b, unit, u);
-  } else {
-    p.operand[at] = u.operand;
+  store_unit<CellType, kStageIndex>(p, b, unit, u);
+  if constexpr (!kLast) {
+    p.operand[b * p.H + unit] = u.operand;
 #pragma unroll
     for (int i = 0; i < CellType::kCarry; ++i) p.carry[(b * CellType::kCarry + i) * p.H + unit] = u.carry[i];
   }
@@ -176,7 +188,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_forward_kernel(const S
   constexpr int kColumns = Shared::kColumns, kUnits = Shared::Right::kUnits,
                 kPerThread = Shared::Right::kUnitsPerThread;
   Shared& shared = shared_memory<Shared>();
-  const int64_t unit_blocks = divide_up(p.H, kUnits);
+  const int64_t units = stage_units<CellType>(p, kStageIndex), unit_blocks = divide_up(units, kUnits);
   const int64_t first_row = blockIdx.x / unit_blocks * Tile::kRows, first_unit = blockIdx.x % unit_blocks * kUnits;
 
   const ForwardFetch<CellType, kStageIndex, S, Tile> fetch(p, first_row, first_unit);
@@ -192,7 +204,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_forward_kernel(const S
   __syncthreads();
   for (int i = threadIdx.x; i < Tile::kRows * kUnits; i += Tile::kThreads) {
     const int row = i / kUnits, unit = i % kUnits;
-    if (first_row + row >= p.rows.B || first_unit + unit >= p.H) continue;
+    if (first_row + row >= p.rows.B || first_unit + unit >= units) continue;
     typename Tile::C total[kColumns] = {};
 #pragma unroll 4
     for (int slice = 0; slice < Tile::kSlices; ++slice) {

@@ -28,7 +28,6 @@ class StepwiseBackward {
 
  private:
   using C = Compute<S>;
-  static constexpr int kColumns = CellType::kColumns;
   const SequenceBackwardParams& p;
   const BackwardWorkspace work;
   Loop loop;
@@ -40,7 +39,7 @@ class StepwiseBackward {
       FUSED_RNN_RETURN_IF_ERROR(clear_padding());
     }
     for (int k = 0; k < CellType::kInfo.kernels; ++k) {
-      const int64_t count = (p.I + p.H) * CellType::kInfo.kernel_gates[k] * p.H;
+      const int64_t count = kernel_rows<CellType>(p, k) * kernel_width<CellType>(p, k);
       FUSED_RNN_RETURN_IF_ERROR(clear(p.d_kernels[k], count * sizeof(S), p.stream));
     }
     for (int k = 0; k < CellType::kInfo.biases; ++k) {
@@ -58,14 +57,16 @@ class StepwiseBackward {
   Status run_step(int64_t step, int64_t in_chunk) {
     const bool last = step + 1 == loop.steps;
     StepBackward<S> s{};
-    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.step = step;
+    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.P = p.P, s.step = step;
+    s.options = cell_options<C>(p);
     copy_pointers(p.kernels, s.kernels);
+    copy_pointers(p.biases, s.biases);
     s.initial_h = static_cast<const S*>(p.initial_state[0]);
     s.y = static_cast<const S*>(p.y), s.d_y = static_cast<const S*>(p.d_y), s.y_strides = p.y_strides;
     s.saved = static_cast<const S*>(p.saved);
     s.d_z = static_cast<C*>(work.d_z[step % 2]);
     if (!last) s.d_z_next = static_cast<const C*>(work.d_z[(step + 1) % 2]);
-    s.d_z_rounded = static_cast<S*>(work.d_z_rounded) + in_chunk * p.B * kColumns * p.H;
+    s.d_z_rounded = static_cast<S*>(work.d_z_rounded) + in_chunk * p.B * d_z_width<CellType>(p);
     s.d_h_in = last ? State<S>{p.d_final_state[0], true} : State<S>{work.d_h, false};
     s.d_c_in = last ? State<S>{p.d_final_state[1], true} : State<S>{work.d_c, false};
     s.d_h = static_cast<C*>(work.d_h), s.d_c = static_cast<C*>(work.d_c);
@@ -79,7 +80,7 @@ class StepwiseBackward {
 
   template <int kStageIndex>
   Status run_stage(const StepBackward<S>& step) {
-    switch (loop.tile_size(Tiles<C>::Large::kRows, 32)) {
+    switch (loop.tile_size(Tiles<C>::Large::kRows, 32, stage_units<CellType>(p, kStageIndex))) {
       case TileSize::kFew: return run_tile<kStageIndex, typename Tiles<C>::Few, 1>(step);
       case TileSize::kMany: return run_tile<kStageIndex, typename Tiles<C>::Many, 2>(step);
       case TileSize::kLarge: break;
@@ -90,7 +91,8 @@ class StepwiseBackward {
   template <int kStageIndex, typename Tile, int kUnitsPerThread>
   Status run_tile(const StepBackward<S>& step) {
     using Shared = BackwardShared<Tile, kUnitsPerThread>;
-    const int64_t blocks = divide_up(p.B, Tile::kRows) * divide_up(p.H, kUnitsPerThread * Tile::kColThreads);
+    const int64_t units = stage_units<CellType>(p, kStageIndex);
+    const int64_t blocks = divide_up(p.B, Tile::kRows) * divide_up(units, kUnitsPerThread * Tile::kColThreads);
     return launch(step_backward_kernel<CellType, kStageIndex, S, Tile, kUnitsPerThread>, blocks, Tile::kThreads,
                   sizeof(Shared), p.stream, step);
   }

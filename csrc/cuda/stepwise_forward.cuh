@@ -18,7 +18,7 @@ class StepwiseForward {
     if (p.B == 0) return {};
     FUSED_RNN_RETURN_IF_ERROR(loop.begin(p, work.lengths));
     if (loop.padded) {
-      const ClearPadding<S> clear{loop.rows, p.H, static_cast<S*>(p.y), p.y_strides};
+      const ClearPadding<S> clear{loop.rows, p.P, static_cast<S*>(p.y), p.y_strides};
       FUSED_RNN_RETURN_IF_ERROR(launch_rows(clear_padding_kernel<S>, p.T * p.B, p.stream, clear));
     }
     if (loop.steps == 0) return copy_states(p, p.initial_state, p.final_state, CellType::kInfo.states, sizeof(S));
@@ -45,8 +45,8 @@ class StepwiseForward {
     gather.out = static_cast<S*>(work.x);
     FUSED_RNN_RETURN_IF_ERROR(launch_rows(gather_rows_kernel<S>, steps * p.B, p.stream, gather));
     C* zx = static_cast<C*>(work.zx);
-    for (int k = 0; k < CellType::kInfo.kernels; ++k) {
-      const int64_t width = CellType::kInfo.kernel_gates[k] * p.H;
+    for (int k = 0; k < CellType::kInfo.kernels - CellType::kInfo.projected; ++k) {
+      const int64_t width = kernel_width<CellType>(p, k);
       FUSED_RNN_RETURN_IF_ERROR(multiply_large(p, {steps * p.B, width, p.I}, {work.x, p.I}, {p.kernels[k], width},
                                                {zx, CellType::kInfo.gates * p.H, 0.0}));
       zx += width;
@@ -57,8 +57,8 @@ class StepwiseForward {
   // Step `step`, which is the in_chunk'th of its chunk.
   Status run_step(int64_t step, int64_t in_chunk) {
     StepForward<S> s{};
-    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.step = step;
-    s.forget_bias = static_cast<C>(p.forget_bias);
+    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.P = p.P, s.step = step;
+    s.options = cell_options<C>(p);
     copy_pointers(p.kernels, s.kernels);
     copy_pointers(p.biases, s.biases);
     if (work.chunk > 0) {
@@ -83,8 +83,8 @@ class StepwiseForward {
 
   template <int kStageIndex>
   Status run_stage(const StepForward<S>& step) {
-    constexpr int kLargeUnits = 32 / CellType::kWritten[kStageIndex].count;
-    switch (loop.tile_size(Tiles<C>::Large::kRows, kLargeUnits)) {
+    constexpr int kLargeUnits = 32 / CellType::kProducts[kStageIndex].count;
+    switch (loop.tile_size(Tiles<C>::Large::kRows, kLargeUnits, stage_units<CellType>(p, kStageIndex))) {
       case TileSize::kFew: return run_tile<kStageIndex, typename Tiles<C>::Few>(step);
       case TileSize::kMany: return run_tile<kStageIndex, typename Tiles<C>::Many>(step);
       case TileSize::kLarge: break;
@@ -95,7 +95,8 @@ class StepwiseForward {
   template <int kStageIndex, typename Tile>
   Status run_tile(const StepForward<S>& step) {
     using Shared = ForwardShared<CellType, kStageIndex, Tile>;
-    const int64_t blocks = divide_up(p.B, Tile::kRows) * divide_up(p.H, Shared::Right::kUnits);
+    const int64_t blocks =
+        divide_up(p.B, Tile::kRows) * divide_up(stage_units<CellType>(p, kStageIndex), Shared::Right::kUnits);
     return launch(step_forward_kernel<CellType, kStageIndex, S, Tile>, blocks, Tile::kThreads, sizeof(Shared), p.stream,
                   step);
   }

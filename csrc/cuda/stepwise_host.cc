@@ -10,7 +10,6 @@ Loop::Loop(const SequenceParams& p, const int64_t* device_lengths)
       steps(p.T),
       padded(false),
       B(p.B),
-      H(p.H),
       processors(0) {
   if (p.lengths == nullptr || p.B == 0) return;
   steps = *std::max_element(p.lengths, p.lengths + p.B);
@@ -26,15 +25,16 @@ Status Loop::begin(const SequenceParams& p, int64_t* device_lengths) {
   return copy_lengths(p.lengths, p.B, device_lengths, p.stream);
 }
 
-TileSize Loop::tile_size(int64_t large_rows, int64_t large_units) const {
+TileSize Loop::tile_size(int64_t large_rows, int64_t large_units, int64_t units) const {
   if (B <= 8) return TileSize::kFew;
-  const int64_t blocks = divide_up(B, large_rows) * divide_up(H, large_units);
+  const int64_t blocks = divide_up(B, large_rows) * divide_up(units, large_units);
   return B > large_rows / 2 && blocks >= 2 * processors ? TileSize::kLarge : TileSize::kMany;
 }
 
 Status copy_states(const SequenceParams& p, const void* const* from, void* const* to, int states, size_t bytes) {
   for (int i = 0; i < states; ++i) {
-    FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaMemcpyAsync(to[i], from[i], p.B * p.H * bytes, cudaMemcpyDeviceToDevice,
+    const int64_t width = i == 0 ? p.P : p.H;
+    FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaMemcpyAsync(to[i], from[i], p.B * width * bytes, cudaMemcpyDeviceToDevice,
                                                           static_cast<cudaStream_t>(p.stream)),
                                           "copy a state"));
   }

@@ -11,19 +11,19 @@ struct Loop {
   Rows rows;      // as kernels see them
   int64_t steps;  // of the longest row
   bool padded;    // some row is shorter than T
-  int64_t B, H;
+  int64_t B;
   int processors;  // of the GPU
 
   Loop(const SequenceParams& params, const int64_t* device_lengths);
   // Looks at the GPU, and copies the lengths to it.
   Status begin(const SequenceParams& params, int64_t* device_lengths);
-  // The tile for a step's product, given how many rows and units a block takes with the large one.
-  TileSize tile_size(int64_t large_rows, int64_t large_units) const;
+  // The tile for a product of so many units, given how many rows and units a block takes with the large one.
+  TileSize tile_size(int64_t large_rows, int64_t large_units, int64_t units) const;
 };
 
 // device_lengths [B] = lengths, which are the caller's again when this returns.
 Status copy_lengths(const int64_t* lengths, int64_t B, int64_t* device_lengths, void* stream);
-// to [B, H] = from, for each state.
+// to [B, P] or [B, H] = from, for each state; bytes: of a value.
 Status copy_states(const SequenceParams& params, const void* const* from, void* const* to, int states, size_t bytes);
 Status clear(void* data, int64_t bytes, void* stream);
 

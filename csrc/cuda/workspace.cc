@@ -30,13 +30,18 @@ class Pieces {
 
 struct CellSizes {
   CellInfo info;
-  int stages, carry, columns;
+  int stages, carry;
+  int64_t d_z_width, kernel_sizes[kMaxKernels];
 };
 
-CellSizes cell_sizes(Cell cell) {
-  return with_cell(cell, [](auto c) {
+CellSizes cell_sizes(const SequenceParams& p) {
+  return with_cell(p.cell, [&](auto c) {
     using CellType = decltype(c);
-    return CellSizes{CellType::kInfo, CellType::kStages, CellType::kCarry, CellType::kColumns};
+    CellSizes sizes{CellType::kInfo, CellType::kStages, CellType::kCarry, d_z_width<CellType>(p), {}};
+    for (int k = 0; k < CellType::kInfo.kernels; ++k) {
+      sizes.kernel_sizes[k] = kernel_rows<CellType>(p, k) * kernel_width<CellType>(p, k);
+    }
+    return sizes;
   });
 }
 
@@ -54,7 +59,7 @@ int64_t chunk_steps(int64_t bytes_per_step, int64_t chunk_bytes, int64_t T) {
 }  // namespace
 
 ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
-  const CellSizes cell = cell_sizes(p.cell);
+  const CellSizes cell = cell_sizes(p);
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H * C;
   Pieces pieces(p.workspace);
   ForwardWorkspace w{};
@@ -64,8 +69,8 @@ ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
     w.carry = pieces.take(state * cell.carry);
   }
   if (p.T > 1) {
-    w.h[0] = pieces.take(state);
-    w.h[1] = pieces.take(state);
+    w.h[0] = pieces.take(p.B * p.P * C);
+    w.h[1] = pieces.take(p.B * p.P * C);
     if (cell.info.states > 1) w.c = pieces.take(state);
   }
   if (p.T > 1 && p.I > 0) {
@@ -79,26 +84,26 @@ ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
 }
 
 BackwardWorkspace divide_backward(const SequenceBackwardParams& p) {
-  const CellSizes cell = cell_sizes(p.cell);
-  const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H;
+  const CellSizes cell = cell_sizes(p);
+  const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H, d_z = p.B * cell.d_z_width;
   Pieces pieces(p.workspace);
   BackwardWorkspace w{};
   w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
-  for (void*& d_z : w.d_z) d_z = pieces.take(state * cell.columns * C);
-  w.d_h = pieces.take(state * C);
+  for (void*& each : w.d_z) each = pieces.take(d_z * C);
+  w.d_h = pieces.take(p.B * p.P * C);
   if (cell.info.states > 1) w.d_c = pieces.take(state * C);
-  const int64_t operands = cell.stages > 1 ? 2 : 1;  // h_prev, operand
-  w.chunk = chunk_steps(state * (cell.columns + operands) * S + p.B * p.I * (S + C), kBackwardChunkBytes, p.T);
-  w.d_z_rounded = pieces.take(w.chunk * state * cell.columns * S);
+  const int64_t operands = p.B * p.P + (cell.stages > 1 ? state : 0);  // h_prev, operand
+  w.chunk = chunk_steps((d_z + operands) * S + p.B * p.I * (S + C), kBackwardChunkBytes, p.T);
+  w.d_z_rounded = pieces.take(w.chunk * d_z * S);
   w.x = pieces.take(w.chunk * p.B * p.I * S);
-  w.h_prev = pieces.take(w.chunk * state * S);
+  w.h_prev = pieces.take(w.chunk * p.B * p.P * S);
   if (cell.stages > 1) w.operand = pieces.take(w.chunk * state * S);
   w.d_x = pieces.take(w.chunk * p.B * p.I * C);
   for (int k = 0; k < cell.info.kernels && S != C; ++k) {
-    w.d_kernels[k] = pieces.take((p.I + p.H) * cell.info.kernel_gates[k] * p.H * C);
+    w.d_kernels[k] = pieces.take(cell.kernel_sizes[k] * C);
   }
-  w.d_z_sums = pieces.take(cell.columns * p.H * C);
-  w.partial_sums = pieces.take(kPartialSums * cell.columns * p.H * C);
+  w.d_z_sums = pieces.take(cell.d_z_width * C);
+  w.partial_sums = pieces.take(kPartialSums * cell.d_z_width * C);
   w.bytes = pieces.bytes();
   return w;
 }

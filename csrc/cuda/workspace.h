@@ -9,7 +9,7 @@ namespace fused_rnn::cuda {
 struct ForwardWorkspace {
   int64_t chunk;     // loop steps whose input product is taken at a time; 0: none, T = 1 takes it in the step
   int64_t* lengths;  // [B]
-  void* h[2];        // C [B, H]: step s reads h[s % 2] and writes the other
+  void* h[2];        // C [B, P]: step s reads h[s % 2] and writes the other
   void* c;           // C [B, H]
   void* operand;     // C [B, H]
   void* carry;       // C [B, kCarry, H]
@@ -21,16 +21,16 @@ struct ForwardWorkspace {
 struct BackwardWorkspace {
   int64_t chunk;                 // loop steps whose weight gradients are taken at a time
   int64_t* lengths;              // [B]
-  void* d_z[2];                  // C [B, kColumns, H]: step s writes d_z[s % 2] and reads the other
-  void *d_h, *d_c;               // C [B, H]
-  void* d_z_rounded;             // S [chunk * B, kColumns * H]
+  void* d_z[2];                  // C [B, d_z_width]: step s writes d_z[s % 2] and reads the other
+  void *d_h, *d_c;               // C [B, P], [B, H]
+  void* d_z_rounded;             // S [chunk * B, d_z_width]
   void* x;                       // S [chunk * B, I]
-  void* h_prev;                  // S [chunk * B, H]
+  void* h_prev;                  // S [chunk * B, P]
   void* operand;                 // S [chunk * B, H]
   void* d_x;                     // C [chunk * B, I]
-  void* d_kernels[kMaxKernels];  // C [I + H, kernel_gates[k] * H], where the sums are not those of S
-  void* d_z_sums;                // C [kColumns * H], of the rows of d_z
-  void* partial_sums;            // C [kPartialSums, kColumns * H]
+  void* d_kernels[kMaxKernels];  // C, as kernels, where the sums are not those of S
+  void* d_z_sums;                // C [d_z_width], of the rows of d_z
+  void* partial_sums;            // C [kPartialSums, d_z_width]
   size_t bytes;                  // of all of it
 };
 

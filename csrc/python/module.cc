@@ -21,10 +21,9 @@ void raise_if(const Status& status) {
 }
 
 Cell cell_named(const std::string& name) {
-  for (Cell cell : {Cell::kRnn, Cell::kLstm, Cell::kGru, Cell::kGruResetAfter}) {
-    if (name == cell_info(cell).name) return cell;
-  }
-  throw py::value_error("cell must be rnn, lstm, gru or gru_reset_after, got " + name);
+  Cell cell;
+  raise_if(find_cell(name, &cell));
+  return cell;
 }
 
 DType dtype_of(const py::array& array) {
@@ -63,18 +62,35 @@ class ThreadsOfCall {
   std::vector<std::thread> started_;
 };
 
+// The arguments that both directions take by keyword.
+struct Options {
+  std::string activation;
+  double forget_bias;
+  std::optional<double> cell_clip, proj_clip;
+  bool reverse, time_major;
+  std::string device;
+  int threads;
+};
+
 // What both directions take, checked, and on its way to a SequenceParams.
 class Call {
  public:
   Call(const std::string& cell, const py::array& x, const std::vector<py::array>& kernels,
        const std::vector<py::array>& biases, const std::vector<py::array>& initial_state,
-       const std::optional<std::vector<int64_t>>& lengths, bool time_major, const std::string& device, int threads)
-      : x_(x), memory_(device), threads_(threads), lengths_(lengths) {
-    if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
+       const std::optional<std::vector<int64_t>>& lengths, const Options& options)
+      : x_(x), memory_(options.device), threads_(options.threads), lengths_(lengths) {
+    if (options.threads < 1) {
+      throw py::value_error("threads must be at least 1, got " + std::to_string(options.threads));
+    }
     params_.cell = cell_named(cell);
     params_.device = memory_.device();
     params_.dtype = dtype_of(x);
-    shapes_.time_major = time_major;
+    raise_if(find_activation(options.activation, &params_.activation));
+    params_.forget_bias = options.forget_bias;
+    if (options.cell_clip) params_.cell_clip = *options.cell_clip;
+    if (options.proj_clip) params_.proj_clip = *options.proj_clip;
+    params_.reverse = options.reverse;
+    shapes_.time_major = options.time_major;
     shapes_.inputs = shape_of(x);
     shapes_.kernels = shapes_of(kernels);
     shapes_.biases = shapes_of(biases);
@@ -131,23 +147,24 @@ class Call {
 
 using Arrays = std::vector<py::array>;
 using Lengths = std::optional<std::vector<int64_t>>;
+using Clip = std::optional<double>;
 
 py::tuple forward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
-                  const Arrays& initial_state, const Lengths& lengths, double forget_bias, bool reverse,
-                  bool time_major, bool keep, const std::string& device, int threads) {
-  Call call(cell, x, kernels, biases, initial_state, lengths, time_major, device, threads);
+                  const Arrays& initial_state, const Lengths& lengths, bool keep, const std::string& activation,
+                  double forget_bias, const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+                  const std::string& device, int threads) {
+  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
+  Call call(cell, x, kernels, biases, initial_state, lengths, options);
   SequenceForwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
-  params.forget_bias = forget_bias;
-  params.reverse = reverse;
   const CellInfo& info = cell_info(params.cell);
   py::array y = call.make(output_shape(call.shapes(), params));
   py::object saved = py::none();
   params.y = call.memory().out(y);
-  params.y_strides = sequence_strides(call.shapes(), params, params.H);
+  params.y_strides = sequence_strides(call.shapes(), params, params.P);
   py::list final_state;
   for (int k = 0; k < info.states; ++k) {
-    py::array state = call.make({params.B, params.H});
+    py::array state = call.make(state_shape(params, k));
     params.final_state[k] = call.memory().out(state);
     final_state.append(state);
   }
@@ -164,25 +181,25 @@ py::tuple forward(const std::string& cell, const py::array& x, const Arrays& ker
 
 py::tuple backward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
                    const Arrays& initial_state, const Lengths& lengths, const py::array& y, const py::array& saved,
-                   const std::optional<py::array>& d_y, const Arrays& d_final_state, double forget_bias, bool reverse,
-                   bool time_major, const std::string& device, int threads) {
-  Call call(cell, x, kernels, biases, initial_state, lengths, time_major, device, threads);
+                   const std::optional<py::array>& d_y, const Arrays& d_final_state, const std::string& activation,
+                   double forget_bias, const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+                   const std::string& device, int threads) {
+  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
+  Call call(cell, x, kernels, biases, initial_state, lengths, options);
   SequenceBackwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
-  params.forget_bias = forget_bias;
-  params.reverse = reverse;
   const CellInfo& info = cell_info(params.cell);
   const Shape out = output_shape(call.shapes(), params);
-  const char* words = time_major ? "[T, B, H]" : "[B, T, H]";
+  const char* words = options.time_major ? "[T, B, P]" : "[B, T, P]";
   params.y = call.in("y", y, words, out);
   if (d_y) params.d_y = call.in("d_y", *d_y, words, out);
-  params.y_strides = sequence_strides(call.shapes(), params, params.H);
+  params.y_strides = sequence_strides(call.shapes(), params, params.P);
   params.saved = call.in("saved", saved, "[T, B, saved, H]", call.saved_shape());
   if (d_final_state.size() != static_cast<size_t>(info.states)) {
     throw py::value_error("d_final_state must hold " + std::to_string(info.states) + " arrays");
   }
   for (int k = 0; k < info.states; ++k) {
-    params.d_final_state[k] = call.in("d_final_state", d_final_state[k], "[B, H]", {params.B, params.H});
+    params.d_final_state[k] = call.in("d_final_state", d_final_state[k], "as final_state", state_shape(params, k));
   }
   py::array d_x = call.make(shape_of(x));
   params.d_x = call.memory().out(d_x);
@@ -210,6 +227,7 @@ py::dict describe_cell(const std::string& name) {
   out["states"] = info.states;
   out["kernel_gates"] = std::vector<int>(info.kernel_gates, info.kernel_gates + info.kernels);
   out["bias_gates"] = std::vector<int>(info.bias_gates, info.bias_gates + info.biases);
+  out["projected"] = info.projected;
   out["saved"] = info.saved;
   return out;
 }
@@ -231,12 +249,15 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
   using namespace fused_rnn;
   m.doc() = "The kernels of fused_rnn on NumPy arrays, without TensorFlow.";
   m.def("sequence_forward", &forward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
-        py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("forget_bias") = 0.0,
-        py::arg("reverse") = false, py::arg("time_major") = false, py::arg("keep") = true, py::arg("device") = "cpu",
-        py::arg("threads") = 1, "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
+        py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("keep") = true,
+        py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0, py::arg("cell_clip") = py::none(),
+        py::arg("proj_clip") = py::none(), py::arg("reverse") = false, py::arg("time_major") = false,
+        py::arg("device") = "cpu", py::arg("threads") = 1,
+        "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
   m.def("sequence_backward", &backward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
         py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
-        py::arg("d_final_state"), py::kw_only(), py::arg("forget_bias") = 0.0, py::arg("reverse") = false,
+        py::arg("d_final_state"), py::kw_only(), py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0,
+        py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(), py::arg("reverse") = false,
         py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
         "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");

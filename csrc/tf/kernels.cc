@@ -52,20 +52,21 @@ template <bool kStep>
 class CellOp : public OpKernel {
  public:
   explicit CellOp(OpKernelConstruction* c) : OpKernel(c) {
-    std::string cell;
-    std::string forget_bias;
+    std::string cell, activation;
     OP_REQUIRES_OK(c, c->GetAttr("cell", &cell));
-    OP_REQUIRES_OK(c, c->GetAttr("forget_bias", &forget_bias));
-    char* end = nullptr;
-    forget_bias_ = std::strtod(forget_bias.c_str(), &end);
-    OP_REQUIRES(c, !forget_bias.empty() && *end == 0,
-                absl::InvalidArgumentError("forget_bias must be a number, got " + forget_bias));
-    OP_REQUIRES_OK(c, c->GetAttr("T", &dtype_));
-    cell_ = cell_named(cell);
+    OP_REQUIRES_OK(c, invalid(find_cell(cell, &given_.cell)));
+    OP_REQUIRES_OK(c, c->GetAttr("activation", &activation));
+    OP_REQUIRES_OK(c, invalid(find_activation(activation, &given_.activation)));
+    OP_REQUIRES_OK(c, read_number(c, "forget_bias", &given_.forget_bias));
+    OP_REQUIRES_OK(c, read_number(c, "cell_clip", &given_.cell_clip));
+    OP_REQUIRES_OK(c, read_number(c, "proj_clip", &given_.proj_clip));
+    tensorflow::DataType dtype;
+    OP_REQUIRES_OK(c, c->GetAttr("T", &dtype));
+    given_.dtype = dtype_of(dtype);
     on_gpu_ = c->device_type() == tensorflow::DeviceType(tensorflow::DEVICE_GPU);
     if (!kStep) {
       OP_REQUIRES_OK(c, c->GetAttr("time_major", &time_major_));
-      OP_REQUIRES_OK(c, c->GetAttr("reverse", &reverse_));
+      OP_REQUIRES_OK(c, c->GetAttr("reverse", &given_.reverse));
     }
   }
 
@@ -78,10 +79,7 @@ class CellOp : public OpKernel {
     TF_RETURN_IF_ERROR(c->input_list("kernels", &kernels));
     TF_RETURN_IF_ERROR(c->input_list("biases", &biases));
     TF_RETURN_IF_ERROR(c->input_list("initial_state", &initial_state));
-    params->cell = cell_;
-    params->dtype = dtype_of(dtype_);
-    params->forget_bias = forget_bias_;
-    params->reverse = reverse_;
+    *params = given_;
     shapes->step = kStep;
     shapes->time_major = time_major_;
     shapes->inputs = shape_of(*inputs);
@@ -127,8 +125,10 @@ class CellOp : public OpKernel {
   }
 
   static absl::Status check_states(const char* name, const OpInputList& states, const SequenceParams& params) {
+    int index = 0;
     for (const Tensor& state : states) {
-      TF_RETURN_IF_ERROR(invalid(check_shape(name, shape_of(state), "[B, H]", {params.B, params.H})));
+      const Shape expected = state_shape(params, index++);
+      TF_RETURN_IF_ERROR(invalid(check_shape(name, shape_of(state), "as initial_state", expected)));
     }
     return absl::OkStatus();
   }
@@ -139,6 +139,15 @@ class CellOp : public OpKernel {
   }
 
  private:
+  static absl::Status read_number(OpKernelConstruction* c, const char* name, double* number) {
+    std::string text;
+    TF_RETURN_IF_ERROR(c->GetAttr(name, &text));
+    char* end = nullptr;
+    *number = std::strtod(text.c_str(), &end);
+    if (!text.empty() && *end == 0) return absl::OkStatus();
+    return absl::InvalidArgumentError(std::string(name) + " must be a number, got " + text);
+  }
+
   static absl::Status read_lengths(OpKernelContext* c, SequenceParams* params) {
     if constexpr (!kStep) {
       OpInputList lengths;
@@ -151,10 +160,8 @@ class CellOp : public OpKernel {
     return absl::OkStatus();
   }
 
-  tensorflow::DataType dtype_;
-  Cell cell_;
-  double forget_bias_;
-  bool on_gpu_, time_major_ = false, reverse_ = false;
+  SequenceParams given_;  // what the attributes say
+  bool on_gpu_, time_major_ = false;
 };
 
 template <bool kStep>
@@ -170,7 +177,7 @@ class ForwardOp : public CellOp<kStep> {
     OP_REQUIRES_OK(c, c->output_list("final_state", &final_state));
     for (int k = 0; k < final_state.size(); ++k) {
       Tensor* state;
-      OP_REQUIRES_OK(c, final_state.allocate(k, TensorShape({params.B, params.H}), &state));
+      OP_REQUIRES_OK(c, final_state.allocate(k, TensorShape(state_shape(params, k)), &state));
       params.final_state[k] = data(state);
     }
     params.y = params.final_state[0];  // of a step
@@ -179,7 +186,7 @@ class ForwardOp : public CellOp<kStep> {
       OP_REQUIRES_OK(c, c->allocate_output("outputs", TensorShape(output_shape(shapes, params)), &outputs));
       params.y = data(outputs);
     }
-    params.y_strides = sequence_strides(shapes, params, params.H);
+    params.y_strides = sequence_strides(shapes, params, params.P);
     const int saved_index = c->num_outputs() - 1;
     const bool keep = keep_ && c->output_required(saved_index);
     Tensor* saved;
@@ -226,7 +233,7 @@ class BackwardOp : public CellOp<kStep> {
     TF_RETURN_IF_ERROR(c->input_list("d_final_state", &d_final_state));
     TF_RETURN_IF_ERROR(this->check_states("d_final_state", d_final_state, *params));
     for (int k = 0; k < d_final_state.size(); ++k) params->d_final_state[k] = data(d_final_state[k]);
-    params->y_strides = sequence_strides(shapes, *params, params->H);
+    params->y_strides = sequence_strides(shapes, *params, params->P);
     if constexpr (kStep) {
       OpInputList final_state;
       TF_RETURN_IF_ERROR(c->input_list("final_state", &final_state));

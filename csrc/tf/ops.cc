@@ -12,10 +12,6 @@ using ::tensorflow::shape_inference::DimensionHandle;
 using ::tensorflow::shape_inference::InferenceContext;
 using ::tensorflow::shape_inference::ShapeHandle;
 
-absl::Status shapes_of(InferenceContext* c, const char* name, std::vector<ShapeHandle>* shapes) {
-  return c->input(name, shapes);
-}
-
 bool all_defined(InferenceContext* c, const std::vector<ShapeHandle>& shapes) {
   for (const ShapeHandle& shape : shapes) {
     if (!c->FullyDefined(shape)) return false;
@@ -35,10 +31,10 @@ std::vector<Shape> values(InferenceContext* c, const std::vector<ShapeHandle>& s
 // Where all shapes are known, what the kernel would say of them later.
 absl::Status check_known_shapes(InferenceContext* c, bool step) {
   std::vector<ShapeHandle> inputs, kernels, biases, states;
-  TF_RETURN_IF_ERROR(shapes_of(c, "inputs", &inputs));
-  TF_RETURN_IF_ERROR(shapes_of(c, "kernels", &kernels));
-  TF_RETURN_IF_ERROR(shapes_of(c, "biases", &biases));
-  TF_RETURN_IF_ERROR(shapes_of(c, "initial_state", &states));
+  TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
+  TF_RETURN_IF_ERROR(c->input("kernels", &kernels));
+  TF_RETURN_IF_ERROR(c->input("biases", &biases));
+  TF_RETURN_IF_ERROR(c->input("initial_state", &states));
   for (const auto& group : {inputs, kernels, biases, states}) {
     if (!all_defined(c, group)) return absl::OkStatus();
   }
@@ -52,16 +48,16 @@ absl::Status check_known_shapes(InferenceContext* c, bool step) {
   shapes.biases = values(c, biases);
   shapes.initial_state = values(c, states);
   SequenceParams params;
-  params.cell = cell_named(cell);
-  const Status status = check_shapes(shapes, &params);
+  Status status = find_cell(cell, &params.cell);
+  if (status.ok()) status = check_shapes(shapes, &params);
   return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message);
 }
 
 absl::Status forward_shapes(InferenceContext* c, bool step) {
   TF_RETURN_IF_ERROR(check_known_shapes(c, step));
   std::vector<ShapeHandle> inputs, states;
-  TF_RETURN_IF_ERROR(shapes_of(c, "inputs", &inputs));
-  TF_RETURN_IF_ERROR(shapes_of(c, "initial_state", &states));
+  TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
+  TF_RETURN_IF_ERROR(c->input("initial_state", &states));
   ShapeHandle x, state;
   TF_RETURN_IF_ERROR(c->WithRank(inputs[0], step ? 2 : 3, &x));
   if (states.empty()) return absl::InvalidArgumentError("initial_state must hold at least one tensor");
@@ -77,8 +73,12 @@ absl::Status forward_shapes(InferenceContext* c, bool step) {
     const ShapeHandle y = time_major ? c->MakeShape({time, batch, units}) : c->MakeShape({batch, time, units});
     TF_RETURN_IF_ERROR(c->set_output("outputs", {y}));
   }
-  const ShapeHandle final_state = c->MakeShape({batch, c->Dim(state, 1)});
-  TF_RETURN_IF_ERROR(c->set_output("final_state", std::vector<ShapeHandle>(states.size(), final_state)));
+  std::vector<ShapeHandle> final_state;
+  for (const ShapeHandle& initial : states) {
+    TF_RETURN_IF_ERROR(c->WithRank(initial, 2, &state));
+    final_state.push_back(c->MakeShape({batch, c->Dim(state, 1)}));
+  }
+  TF_RETURN_IF_ERROR(c->set_output("final_state", final_state));
   return c->set_output("saved", {c->Vector(InferenceContext::kUnknownDim)});
 }
 
@@ -86,7 +86,7 @@ absl::Status forward_shapes(InferenceContext* c, bool step) {
 absl::Status backward_shapes(InferenceContext* c) {
   for (const char* name : {"inputs", "kernels", "biases", "initial_state"}) {
     std::vector<ShapeHandle> shapes;
-    TF_RETURN_IF_ERROR(shapes_of(c, name, &shapes));
+    TF_RETURN_IF_ERROR(c->input(name, &shapes));
     TF_RETURN_IF_ERROR(c->set_output(std::string("d_") + name, shapes));
   }
   return absl::OkStatus();
@@ -95,16 +95,19 @@ absl::Status backward_shapes(InferenceContext* c) {
 }  // namespace
 }  // namespace fused_rnn::tf
 
-#define FUSED_RNN_CELL_ATTRS                                   \
-  Attr("T: {half, bfloat16, float, double}")                   \
-      .Attr("cell: {'rnn', 'lstm', 'gru', 'gru_reset_after'}") \
-      .Attr("forget_bias: string")                             \
-      .Attr("num_kernels: int >= 1")                           \
-      .Attr("num_biases: int >= 1")                            \
-      .Attr("num_states: int >= 1")                            \
-      .Input("inputs: T")                                      \
-      .Input("kernels: num_kernels * T")                       \
-      .Input("biases: num_biases * T")                         \
+#define FUSED_RNN_CELL_ATTRS                 \
+  Attr("T: {half, bfloat16, float, double}") \
+      .Attr("cell: string")                  \
+      .Attr("activation: string")            \
+      .Attr("forget_bias: string")           \
+      .Attr("cell_clip: string")             \
+      .Attr("proj_clip: string")             \
+      .Attr("num_kernels: int >= 1")         \
+      .Attr("num_biases: int >= 1")          \
+      .Attr("num_states: int >= 1")          \
+      .Input("inputs: T")                    \
+      .Input("kernels: num_kernels * T")     \
+      .Input("biases: num_biases * T")       \
       .Input("initial_state: num_states * T")
 
 #define FUSED_RNN_GRADIENT_OUTPUTS          \
@@ -129,15 +132,20 @@ REGISTER_OP("FusedRnnSequence")
 A recurrent cell over a whole sequence: inputs [B, T, I], or [T, B, I] if time_major.
 
 inputs: the sequence.
-kernels: [I + H, gates * H] each, rows of the inputs first.
-biases: [gates * H] each; for gru_reset_after a recurrent one last.
-initial_state: h, and c for the lstm, [B, H] each.
+kernels: [I + P, gates * H] each, rows of the inputs first; for lstm_projected the projection [H, P] last. P is H
+  where there is none.
+biases: [gates * H] each; for gru_reset_after a recurrent one last; for lstm_peephole and lstm_projected the peepholes of
+  i, f and o, [H] each.
+initial_state: h [B, P], and c [B, H] for the lstm.
 sequence_length: nothing, or one [B]: 0 <= length <= T.
-outputs: [B, T, H], or [T, B, H] if time_major; 0 past a row's length.
+outputs: [B, T, P], or [T, B, P] if time_major; 0 past a row's length.
 final_state: as initial_state, after each row's last step.
 saved: what the gradient needs; empty where keep is false or no gradient is asked for.
+cell: rnn, lstm, lstm_peephole, lstm_projected (which has peepholes, too), gru or gru_reset_after.
+activation: tanh, relu, sigmoid, softsign, elu or identity.
 forget_bias: a number that is added to the forget gate of the lstm, in C's hexadecimal notation, which keeps all
   digits: float attributes are float32.
+cell_clip, proj_clip: likewise, the limits of c, and of h where it is projected; inf for none.
 reverse: runs every row from its own end to its start.
 )doc");
 

@@ -1,4 +1,4 @@
-// The inputs of the four ops by name, and their checks against one another.
+// What the ops' definitions and kernels share.
 #pragma once
 
 #include <string>
@@ -8,14 +8,6 @@
 #include "tensorflow/core/framework/types.h"
 
 namespace fused_rnn::tf {
-
-// The cell that an attribute names; the op's definition allows no other names.
-inline Cell cell_named(const std::string& name) {
-  for (Cell cell : {Cell::kRnn, Cell::kGru, Cell::kGruResetAfter}) {
-    if (name == cell_info(cell).name) return cell;
-  }
-  return Cell::kLstm;
-}
 
 inline DType dtype_of(tensorflow::DataType dtype) {
   switch (dtype) {

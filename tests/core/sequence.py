@@ -82,7 +82,10 @@ def build_emulated_module() -> ModuleType:
 
 def options(case: Case, route: Route, time_major: bool, threads: int) -> dict[str, Any]:
     return {
+        "activation": case.activation,
         "forget_bias": case.forget_bias,
+        "cell_clip": case.cell_clip,
+        "proj_clip": case.proj_clip,
         "reverse": case.reverse,
         "time_major": time_major,
         "device": route.device,

@@ -16,6 +16,15 @@ from cases import Array, Case, Inputs, Results, name_results
 from tf.evaluate import evaluate, with_gradients
 from tf.tensorflow_cells import KINDS, REFERENCE, Cell, make, quietly
 
+# The functions that people give; the names of Keras in part.
+ACTIVATIONS: dict[str, Any] = {
+    "relu": tf.nn.relu,
+    "sigmoid": "sigmoid",
+    "softsign": tf.nn.softsign,
+    "elu": "elu",
+    "identity": "linear",
+}
+
 # x [T, B, I], state, lengths [B] or None -> y [T, B, H], state
 Loop = Callable[[Cell, Any, Any, Any], tuple[Any, Any]]
 
@@ -69,7 +78,8 @@ def weights_of(case: Case, inputs: Inputs) -> dict[str, Array]:
     if case.cell == "gru":
         names = ["gates/kernel", "candidate/kernel", "gates/bias", "candidate/bias"]
     else:
-        names = ["kernel", "bias"]
+        names = ["lstm_cell/kernel", "projection/kernel"] if len(inputs.kernels) > 1 else ["kernel"]
+        names += ["bias", "w_i_diag", "w_f_diag", "w_o_diag"][: len(inputs.biases)]
     return dict(zip(names, inputs.kernels + inputs.biases, strict=True))
 
 
@@ -143,7 +153,15 @@ def run_cell(
 
 
 def new_cell(library: ModuleType, kind: str, case: Case, inputs: Inputs) -> Cell:
-    options = {"forget_bias": case.forget_bias} if case.cell == "lstm" else {}
+    options: dict[str, Any] = {
+        "activation": None if case.activation == "tanh" else ACTIVATIONS[case.activation]
+    }
+    if case.cell.startswith("lstm"):
+        options["forget_bias"] = case.forget_bias
+    if kind == "LSTMCell":
+        options |= {"cell_clip": case.cell_clip, "proj_clip": case.proj_clip}
+        options["use_peepholes"] = len(inputs.biases) > 1
+        options["num_proj"] = case.output_width if len(inputs.kernels) > 1 else None
     return make(library, kind, case.H, dtype=tf.as_dtype(inputs.x.dtype), **options)
 
 

@@ -29,6 +29,16 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "LSTMCell": ("LSTMCell", {}),
     "LSTMCell-joined": ("LSTMCell", {"state_is_tuple": False}),
     "GRUCell": ("GRUCell", {}),
+    "LSTMCell-whole": (
+        "LSTMCell",
+        {
+            "use_peepholes": True,
+            "cell_clip": 0.4,
+            "num_proj": None,
+            "proj_clip": 0.2,
+            "activation": tf.nn.elu,
+        },
+    ),
 }
 
 
@@ -41,7 +51,10 @@ class Maker:
     dtype: str
 
     def cell(self, units: int = H) -> Cell:
+        """units: the width of its outputs."""
         kind, options = CELLS[self.cell_name]
+        if "num_proj" in options:
+            return make(self.library, kind, units + 3, dtype=self.dtype, **options | {"num_proj": units})
         return make(self.library, kind, units, dtype=self.dtype, **options)
 
     def foreign(self) -> Cell:

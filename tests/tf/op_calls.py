@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cases import Case
 from fused_rnn import ops
+from fused_rnn.cell import Cell
 
 Arguments = dict[str, Any]  # tensors and lists of tensors by name, and the attributes
 
@@ -17,7 +18,8 @@ LIBRARY = ops._library
 
 
 def attributes(case: Case, op: str) -> Arguments:
-    found: Arguments = {"cell": case.cell, "forget_bias": ops._float64(case.forget_bias)}
+    options = (case.activation, case.forget_bias, case.cell_clip, case.proj_clip)
+    found: Arguments = dict(ops._attributes_of(Cell(case.cell, *options), tf.float32))
     if op.startswith("sequence"):
         found |= {"time_major": False, "reverse": case.reverse}
     return found if op.endswith("grad") else found | {"keep": True}

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from cases import Array, Case, Inputs
 from fused_rnn import ops
+from fused_rnn.cell import Cell
 from tf.evaluate import Arrays, Tensors, evaluate
 from tf.functional_runs import WEIGHTS, call, feeds
 from tf.tensorflow_cells import REFERENCE, make
@@ -103,7 +104,9 @@ def stepwise_forward(case: Case) -> Forward:
         state, outputs = [given[name] for name in "hc" if name in given], []
         for t in reversed(range(case.T)) if case.reverse else range(case.T):
             weights = [given[name] for name in kernels], [given[name] for name in biases]
-            state = ops.step(case.cell, given["inputs"][t], *weights, state, forget_bias=case.forget_bias)
+            state = ops.step(
+                Cell(case.cell, forget_bias=case.forget_bias), given["inputs"][t], *weights, state
+            )
             outputs.append(state[0])
         return [tf.stack(outputs[::-1] if case.reverse else outputs), *state]
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import fused_rnn
 from cases import Case
-from reference import CELLS
+from tf.functional_runs import WEIGHTS as CELLS
 from tf.functional_runs import call, feeds
 
 v1 = tf.compat.v1

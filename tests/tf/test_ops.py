@@ -15,8 +15,8 @@ import tensorflow as tf
 import fused_rnn
 from cases import DTYPES, Case, name_results
 from compare import assert_close, assert_same_bits
-from reference import CELLS
 from tf.evaluate import MODES, evaluate
+from tf.functional_runs import WEIGHTS as CELLS
 from tf.functional_runs import call as call_function
 from tf.functional_runs import feeds, run
 from tf.op_calls import OPS, arguments_of, as_placeholders, call, flat

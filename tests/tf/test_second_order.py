@@ -14,7 +14,6 @@ import fused_rnn
 from cases import Case
 from compare import assert_close
 from fused_rnn import composite
-from reference import CELLS
 from tf.cell_runs import (
     Loop,
     fused_loop,
@@ -27,6 +26,7 @@ from tf.cell_runs import (
     weights_of,
 )
 from tf.evaluate import MODES, Arrays, Tensors, arrays, evaluate
+from tf.functional_runs import WEIGHTS as CELLS
 from tf.second_order_runs import (
     Forward,
     arguments_of,
