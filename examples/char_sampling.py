@@ -1,7 +1,7 @@
 """Learns to write Python's documentation letter by letter, and samples from what it has learned.
 
-The network learns from the text through `dynamic_rnn`; then it is fed the letters it draws, all in the graph, with
-`self_feeding_rnn`. The temperature makes it careful (below 1) or daring.
+The network learns from the text through `dynamic_rnn`; then it is fed the letters it draws, all in the graph,
+by `self_feeding_rnn`. A low temperature makes it careful.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from command_line import make_parser, progress
-from quiet_tensorflow import tf
-from text_data import documentation
+from quiet_tensorflow import tf  # isort: skip  (before all else that imports TensorFlow)
 import fused_rnn
+from command_line import make_parser, progress
+from text_data import documentation
 
 BATCH, LENGTH, UNITS, EMBEDDING = 32, 64, 256, 48
 TEMPERATURES = (0.3, 0.6, 1.0)

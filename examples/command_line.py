@@ -10,14 +10,10 @@ from tqdm import tqdm
 __all__ = ["make_parser", "positive", "progress"]
 
 
-def make_parser(
-    description: str | None, steps: int, of: str = "training steps"
-) -> argparse.ArgumentParser:
-    """A parser that knows --steps, with this default and meaning, and --seed. Its description is a module's."""
+def make_parser(description: str | None, steps: int, of: str = "training steps") -> argparse.ArgumentParser:
+    """A parser, described by a module's docstring, that knows --steps, so many of what, and --seed."""
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
-    parser.add_argument(
-        "--steps", type=positive, default=steps, metavar="N", help=f"{of} (%(default)s)"
-    )
+    parser.add_argument("--steps", type=positive, default=steps, metavar="N", help=f"{of} (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of weights and data (%(default)s)")
     return parser
 

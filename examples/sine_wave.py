@@ -6,17 +6,15 @@ A network that only ever saw true samples drifts away once it has to live on wha
 
 from __future__ import annotations
 
-import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from command_line import make_parser, progress
-from quiet_tensorflow import tf
+from quiet_tensorflow import tf  # isort: skip  (before all else that imports TensorFlow)
 import fused_rnn
+from command_line import make_parser, progress
 
 BATCH, SEEN, CONTINUED = 32, 40, 40  # waves, and the samples of each that are given and to be continued
 FAR = 160  # samples that it has to continue in the end
@@ -69,15 +67,6 @@ def waves(random: np.random.Generator, count: int, future: int) -> tuple[Any, An
     return samples[:, :SEEN], samples[:, SEEN:]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = make_parser(__doc__, steps=1200)
-    parser.add_argument(
-        "--plot", type=Path, default=Path("sine_wave.png"), metavar="PATH", help="the figure (%(default)s)"
-    )
-    return parser.parse_args()
-
-
 def plot(path: Path, given: Any, future: Any, continued: dict[str, Any]) -> None:
     """Draws one wave and its continuations."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
@@ -96,8 +85,11 @@ def plot(path: Path, given: Any, future: Any, continued: dict[str, Any]) -> None
 
 def main() -> None:
     """Trains in two ways, one after the other, and shows how far each continuation holds."""
-    arguments = parse_arguments()
-    started = time.perf_counter()
+    parser = make_parser(__doc__, steps=1200)
+    parser.add_argument(
+        "--plot", type=Path, default=Path("sine_wave.png"), metavar="PATH", help="the figure (%(default)s)"
+    )
+    arguments = parser.parse_args()
     random = np.random.default_rng(arguments.seed)
     tf.set_random_seed(arguments.seed)
     model = WaveModel()
@@ -116,7 +108,7 @@ def main() -> None:
             errors = [np.sqrt(np.square(samples - future)[:, :n].mean()) for n in (CONTINUED, FAR)]
             print(f"trained on {name:27}" + "".join(f"{error:14.3f}" for error in errors), flush=True)
     plot(arguments.plot, given[0], future[0], continued)
-    print(f"figure {arguments.plot}\ntime   {time.perf_counter() - started:.0f} s after the imports")
+    print(f"figure {arguments.plot}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Feeds signals to a network sample by sample, as they come in, with its state kept in variables between runs.
+"""Feeds signals to a network sample by sample, as they come in, with its state in variables between the runs.
 
-The outputs are those of the whole signals in one run. On the way one row starts on a new signal, and its state
-alone is reset. Every run then takes a sample and gives an output: the state stays where the network is.
+The outputs are those of whole signals in one run, and of a state that is fed and fetched, which takes longer.
+Halfway, one row starts on a new signal: its state alone is reset.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from command_line import make_parser, positive, progress
-from quiet_tensorflow import tf
+from quiet_tensorflow import tf  # isort: skip  (before all else that imports TensorFlow)
 import fused_rnn
+from command_line import make_parser, positive, progress
 
 LAYERS, UNITS, CHANNELS = 2, 128, 16
 
 
 class Network:
-    """The graph: one piece of the signals a run, [B, T, CHANNELS] -> [B, T, UNITS], with the state in variables,
-    or fed and fetched."""
+    """The graph: a piece of signals [B, T, CHANNELS] -> outputs [B, T, UNITS]; the state is kept or fed."""
 
     def __init__(self, batch: int) -> None:
         """Builds it for this many rows."""
@@ -88,7 +87,7 @@ def main() -> None:
         kept, keeping = stream(signals, from_variables, "kept")
         expected_of_kept = expected.copy()
         expected_of_kept[:1, halfway:] = whole(signals[:, halfway:])[:1]  # row 0 started anew there
-    print(f"{batch} signal(s) of {T:,} samples, {LAYERS} layers of {UNITS} units\n")
+    print(f"signals: {batch} of {T:,} samples, {LAYERS} layers of {UNITS} units\n")
     print(f"{'':34}us a sample   largest difference from whole signals")
     print(f"{'whole signals in one run':34}{at_once:11.1f}")
     print(f"{'sample by sample, state fed':34}{feeding:11.1f}{np.abs(fed - expected).max():16.1e}")

@@ -1,7 +1,7 @@
 """Tags letters that stand between an opening and a closing bracket, with a bidirectional network.
 
-A letter is inside if the last bracket before it opens and the next one after it closes, so that neither direction
-can tell alone. Rows have lengths of their own; what stands in their padding, NaN even, changes nothing.
+A letter is inside if the last bracket before it opens and the next one after it closes: neither direction can
+tell alone. Rows have lengths of their own; what stands in their padding, NaN even, changes nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from command_line import make_parser, progress
-from quiet_tensorflow import tf
+from quiet_tensorflow import tf  # isort: skip  (before all else that imports TensorFlow)
 import fused_rnn
+from command_line import make_parser, progress
 
 LETTERS, BRACKETS = "abcdef", "()"
 SYMBOLS = LETTERS + BRACKETS

@@ -17,7 +17,17 @@ from pydoc_data import topics
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["END", "UNKNOWN", "Corpus", "DataError", "batch_count", "batches", "documentation", "load_corpus", "readable"]
+__all__ = [
+    "END",
+    "UNKNOWN",
+    "Corpus",
+    "DataError",
+    "batch_count",
+    "batches",
+    "documentation",
+    "load_corpus",
+    "readable",
+]
 
 END = "<eos>"  # closes every sentence
 UNKNOWN = "<unk>"  # stands for every word outside the vocabulary
