@@ -33,16 +33,14 @@ class Mazes:
     def seen(self) -> Any:
         """[BATCH, 3]: at the start a sign to the left or right; whether this is the junction."""
         start = self.at == 0
-        columns = [start & (self.way == LEFT), start & (self.way == RIGHT), self.at == CORRIDOR]
-        return np.stack(columns, 1).astype(np.float32)
+        return np.stack([start & (self.way == LEFT), start & (self.way == RIGHT), self.at == CORRIDOR], 1)
 
     def act(self, actions: Any) -> Any:
         """Takes a step in each maze; a turn ends it, right or into a wall. Returns the rewards, [BATCH]."""
         turned = self.running & (actions != AHEAD)
-        right = (self.at == CORRIDOR) & (actions == self.way)
-        self.at += self.running & ~turned & (self.at < CORRIDOR)
         self.running &= ~turned
-        return np.where(turned, np.where(right, 1.0, -1.0), 0.0)
+        self.at += self.running & (self.at < CORRIDOR)
+        return turned * np.where((self.at == CORRIDOR) & (actions == self.way), 1.0, -1.0)
 
 
 class Agent:
@@ -99,8 +97,8 @@ def main() -> None:
     random = np.random.default_rng(arguments.seed)
     tf.set_random_seed(arguments.seed)
     agent = Agent()
-    print(f"a start is worth {DISCOUNT**CORRIDOR:.3f} to who knows the way\n")
-    print("step   arrive right   worth to the network   to its copy")
+    print(f"a start is worth {DISCOUNT**CORRIDOR:.3f} to who knows the way")
+    print("\nstep   arrive right   worth to the network   to its copy")
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         for step in progress(arguments.steps, "learning"):

@@ -80,7 +80,7 @@ def test_char_sampling() -> None:
     text = printed("char_sampling")
     bits = [float(number) for number in re.findall(r"(\d+\.\d+) bits a letter", text)]
     assert len(bits) == 5
-    assert bits[-1] < 4.8 < bits[0], text  # the letters' own frequencies take 4.7
+    assert bits[-1] < 4.4 < bits[0], text  # the letters' own frequencies take 4.48
     samples = re.findall(r"temperature [\d.]+:\n(The .{200})(?=\n)", text, re.DOTALL)
     assert len(set(samples)) == 3, text
 
