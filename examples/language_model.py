@@ -255,7 +255,7 @@ def main() -> None:
         f"{trainer.weight_count():,} weights; batches of {setting.batch} x {setting.steps} words"
     )
     for name in cells:
-        say(f"cells  {name}: {CELLS[name].__module__}.{CELLS[name].__name__}")
+        say(f"cells  {name}: those of {CELLS[name].rnn_cell.__name__}")
     report = Report(f"Word-level language model, {arguments.setting} setting: {corpus.name}", cells)
     say("")
     trainer.run(report, arguments.epochs or (setting.epochs if arguments.data else DEFAULT_EPOCHS))

@@ -17,7 +17,17 @@ from pydoc_data import topics
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["END", "UNKNOWN", "Corpus", "DataError", "batch_count", "batches", "load_corpus", "readable"]
+__all__ = [
+    "END",
+    "UNKNOWN",
+    "Corpus",
+    "DataError",
+    "batch_count",
+    "batches",
+    "documentation",
+    "load_corpus",
+    "readable",
+]
 
 END = "<eos>"  # closes every sentence
 UNKNOWN = "<unk>"  # stands for every word outside the vocabulary
@@ -57,7 +67,7 @@ def load_corpus(path: Path | None, largest_vocabulary: int) -> Corpus:
     least twice; every other word becomes `<unk>`. Raises DataError, with the reason in one sentence.
     """
     if path is None:
-        name, parts = "the documentation that ships inside Python", _split(_documentation())
+        name, parts = "the documentation that ships inside Python", _split(documentation())
     elif path.is_dir():
         name, parts = str(path), {part: _sentences_by_line(path / f"ptb.{part}.txt") for part in PARTS}
     else:
@@ -106,7 +116,7 @@ def readable(words: Sequence[str], width: int) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def _documentation() -> list[str]:
+def documentation() -> list[str]:
     """The prose of Python's documentation topics in paragraphs, without listings, grammar and repetitions."""
     paragraphs: dict[str, None] = {}  # a dict keeps the order and drops what several topics share
     for _, text in sorted(topics.topics.items()):

@@ -1,8 +1,8 @@
 """The language model of Zaremba et al. 2014, "Recurrent Neural Network Regularization", as a v1 graph.
 
 An ordinary TensorFlow 1 script: two layers of cells in a MultiRNNCell, DropoutWrapper on what goes from layer
-to layer (never on what goes from step to step), dynamic_rnn, full softmax, clipped gradient descent. The
-class of the cells is all that differs between the two models trained side by side.
+to layer (never on what goes from step to step), dynamic_rnn, full softmax, clipped gradient descent. Where
+these names come from is all that differs between the two models trained side by side.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from quiet_tensorflow import tf  # isort: skip  (before all else that imports TensorFlow)
 import fused_rnn.rnn_cell
 
-__all__ = ["CELLS", "LAYERS", "SETTINGS", "LanguageModel", "RnnPart", "Setting", "copy_weights"]
+__all__ = ["CELLS", "LAYERS", "SETTINGS", "LanguageModel", "Library", "RnnPart", "Setting", "copy_weights"]
 
 LAYERS = 2
 
@@ -27,11 +27,17 @@ def _tensorflow_cells() -> Any:
     return importlib.import_module("tensorflow.python.keras.layers.legacy_rnn.rnn_cell_impl")
 
 
-tensorflow_cells = _tensorflow_cells()
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """Where a model takes its recurrent layers from."""
 
-CELLS: dict[str, Callable[..., Any]] = {
-    "reference": tensorflow_cells.BasicLSTMCell,
-    "fused": fused_rnn.rnn_cell.BasicLSTMCell,
+    rnn_cell: Any  # the module of the cells, and of what goes around them
+    dynamic_rnn: Callable[..., tuple[tf.Tensor, Any]]
+
+
+CELLS = {
+    "reference": Library(_tensorflow_cells(), tf.nn.dynamic_rnn),
+    "fused": Library(fused_rnn.rnn_cell, fused_rnn.dynamic_rnn),
 }
 
 
@@ -63,14 +69,17 @@ SETTINGS = {
 
 
 def stack_of_cells(cells: str, setting: Setting, keep: float) -> Any:
-    """The recurrent layers: a MultiRNNCell of cells, each with dropout on its output."""
+    """The recurrent layers: a MultiRNNCell of cells, each with dropout on its output.
+
+    With dropout the models' perplexities differ by chance: fused_rnn draws the masks of all steps at once.
+    """
+    rnn_cell = CELLS[cells].rnn_cell
 
     def layer(number: int) -> Any:
-        cell = CELLS[cells](setting.hidden, forget_bias=0.0)
-        # One seed for both models, so that they draw the same masks.
-        return tensorflow_cells.DropoutWrapper(cell, output_keep_prob=keep, seed=number)
+        cell = rnn_cell.BasicLSTMCell(setting.hidden, forget_bias=0.0)
+        return rnn_cell.DropoutWrapper(cell, output_keep_prob=keep, seed=number)
 
-    return tensorflow_cells.MultiRNNCell([layer(number) for number in range(LAYERS)])
+    return rnn_cell.MultiRNNCell([layer(number) for number in range(LAYERS)])
 
 
 class LanguageModel:
@@ -95,7 +104,9 @@ class LanguageModel:
                 inputs = tf.nn.dropout(inputs, rate=1 - keep, seed=LAYERS)
             cell = stack_of_cells(cells, setting, keep)
             self.initial_state = cell.zero_state(batch, tf.float32)
-            outputs, self.final_state = tf.nn.dynamic_rnn(cell, inputs, initial_state=self.initial_state)
+            outputs, self.final_state = CELLS[cells].dynamic_rnn(
+                cell, inputs, initial_state=self.initial_state
+            )
             weights = tf.get_variable("softmax_weights", [setting.hidden, vocabulary])
             bias = tf.get_variable("softmax_bias", [vocabulary])
         self.logits = tf.matmul(tf.reshape(outputs, [-1, setting.hidden]), weights) + bias  # [B*T, V]
@@ -122,12 +133,12 @@ class RnnPart:
         """`cells` is a key of CELLS."""
         self.inputs = tf.placeholder(tf.float32, [setting.batch, setting.steps, setting.hidden])  # [B, T, H]
         with tf.variable_scope(cells, reuse=True):
-            outputs, _ = tf.nn.dynamic_rnn(
-                stack_of_cells(cells, setting, setting.keep), self.inputs, dtype=tf.float32
-            )
+            cell = stack_of_cells(cells, setting, setting.keep)
+            outputs, _ = CELLS[cells].dynamic_rnn(cell, self.inputs, dtype=tf.float32)
         loss = tf.reduce_sum(tf.square(outputs))
         gradients = tf.gradients(loss, [self.inputs, *tf.trainable_variables(f"{cells}/rnn/")])
-        self.run = tf.group(*gradients)  # computes the gradients without handing them out
+        # One number from all of them: TensorFlow leaves out of a run what nothing uses, a tf.group included.
+        self.run = tf.global_norm(gradients)
 
 
 def copy_weights(session: tf.Session, source: str, target: str) -> None:
