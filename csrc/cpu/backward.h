@@ -20,17 +20,16 @@ class BackwardDriver {
 
   BackwardDriver(const SequenceBackwardParams& params, Workspace& workspace)
       : p_(params),
-        H_(round_up(params.H, kPanel<T>)),
-        P_(round_up(params.P, kPanel<T>)),
+        H_(round_up(params.H, kLanes<T>)),
+        P_(round_up(params.P, kLanes<T>)),
         d_z_stride_(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)),
         plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(T)))),
         options_(cell_options<T>(params)),
         pairs_(count_pairs(params)) {
-    const int64_t x_panels = divide_up(p_.I, kPanel<T>);
-    packed_w_ = workspace.take<T>(x_panels * C::kInfo.gates * H_ * kPanel<T>);
+    packed_w_ = workspace.take<T>(C::kInfo.gates * H_ * round_up(p_.I, kLanes<T>));
     packed_r_ = workspace.take<T>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
-    d_z_ = workspace.take<T>(pairs_ * d_z_stride_);
+    d_z_ = workspace.take<T>(pairs_ * d_z_stride_ + kPanel<T>);  // so that whole panels may be read
     operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
     x_rows_ = workspace.take<const S*>(pairs_);
     h_rows_ = workspace.take<const S*>(pairs_);
@@ -70,6 +69,7 @@ class BackwardDriver {
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kSaved = C::kInfo.saved;
+  static constexpr T kZeros[kPanel<T>] = {};
 
   struct Block {
     Rows rows;
@@ -95,27 +95,31 @@ class BackwardDriver {
 
   T* d_z(int64_t pair, int column) const { return d_z_ + pair * d_z_stride_ + column * H_; }
 
-  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, kPanel]; that of the
-  // projection's transpose is [P_, kPanel].
+  // The columns of a panel, of `columns` in all: kPanel, or in the last as many as whole vectors hold.
+  static int64_t panel_width(int64_t panel, int64_t columns) {
+    return round_up(smaller(kPanel<T>, columns - panel * kPanel<T>), kLanes<T>);
+  }
+  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, panel_width]; that of the
+  // projection's transpose is [P_, panel_width].
   T* packed_recurrent(int64_t panel, int gate) const {
     if (gate == C::kInfo.gates) return packed_r_ + C::kInfo.gates * H_ * P_ + panel * P_ * kPanel<T>;
-    return packed_r_ + (panel * C::kInfo.gates + gate) * H_ * kPanel<T>;
+    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * H_;
   }
   T* packed_input(int64_t panel, int position) const {
-    return packed_w_ + (panel * C::kInfo.gates + position) * H_ * kPanel<T>;
+    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * H_;
   }
 
   void prepare(Team& team) {
     load_peepholes<C, S>(p_, peepholes_, H_);
     if constexpr (C::kInfo.projected) {
-      team.share(H_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+      team.share(divide_up(H_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t row = i * kPanel<T>;
           pack_transposed<C, S>(p_, C::kInfo.gates, row, p_.H - row, P_, packed_recurrent(i, C::kInfo.gates));
         }
       });
     }
-    const int64_t h_panels = P_ / kPanel<T>, x_panels = divide_up(p_.I, kPanel<T>);
+    const int64_t h_panels = divide_up(P_, kPanel<T>), x_panels = divide_up(p_.I, kPanel<T>);
     team.share(h_panels + x_panels, [&](int, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int gate = 0; gate < C::kInfo.gates; ++gate) {
@@ -145,7 +149,7 @@ class BackwardDriver {
       run_stage<kLast>(block, step, team);
       if constexpr (kLast > 0) run_stage<0>(block, step, team);
     }
-    team.share(P_ / kPanel<T>, [&](int, int64_t begin, int64_t end) {
+    team.share(divide_up(P_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
       T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < rows.count; row += kBlockRows) {
@@ -181,9 +185,11 @@ class BackwardDriver {
     constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
     const int64_t depth = projects<C>(s) ? P_ : kGates * H_;
     if (products > 0) {
-      static constexpr T kZeros[kPanel<T>] = {};
-      tile_block(products, depth, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), d_z_stride_, 1},
-                 Packed<T, kTileVectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
+      const int64_t columns = projects<C>(s) ? p_.H : p_.P;
+      with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
+        tile_block(products, depth, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), d_z_stride_, 1},
+                   Packed<T, vectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
+      });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
   }
@@ -242,7 +248,7 @@ class BackwardDriver {
     at.d_c = block.d_c + row * H_ + unit;
     for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = d_z(pair, k) + unit;
     at.operand = operand_ + pair * H_ + unit;
-    backward_units<C, s, kUnits>(at, options_);
+    backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
   }
 
   // The gradient of a row's initial h, for the units of one panel.
@@ -257,7 +263,7 @@ class BackwardDriver {
   void finish(Team& team) {
     input_gradient(team);
     weight_gradients(team);
-    const int64_t panels = H_ / kPanel<T>;
+    const int64_t panels = divide_up(H_, kPanel<T>);
     team.share(C::kColumns * panels, [&](int, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) bias_gradient(static_cast<int>(i / panels), i % panels * kPanel<T>);
     });
@@ -268,7 +274,6 @@ class BackwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) clear_padding<S>(blocks_[i].rows, p_.T, p_.I, p_.x_strides, p_.d_x);
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
-    static constexpr T kZeros[kPanel<T>] = {};
     team.share(panels * divide_up(pairs_, kTaskRows), [&](int, int64_t begin, int64_t end) {
       T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
@@ -276,8 +281,10 @@ class BackwardDriver {
         const int64_t last = smaller(first + kTaskRows, pairs_), column = panel * kPanel<T>;
         for (int64_t pair = first; pair < last; pair += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, last - pair);
-          tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), d_z_stride_, 1},
-                     Packed<T, kTileVectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
+          with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
+            tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), d_z_stride_, 1},
+                       Packed<T, vectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
+          });
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
             store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
@@ -361,13 +368,13 @@ class BackwardDriver {
   }
 
   const SequenceBackwardParams& p_;
-  const int64_t H_, P_;  // with padding to whole panels; in the padding every gradient is 0 or meets zeros
+  const int64_t H_, P_;  // with padding to whole vectors; in the padding every gradient is 0 or meets zeros
   const int64_t d_z_stride_;
   const Sharing plan_;
   const CellOptions<T> options_;
   const int64_t pairs_;
-  T* packed_w_;          // [x panels, gates in the order of their columns * H_, kPanel]
-  T* packed_r_;          // [h panels, gates * H_, kPanel], and a projection's [operand panels, P_, kPanel]
+  T* packed_w_;          // [x panels, gates in the order of their columns * H_, panel_width]
+  T* packed_r_;          // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
   T* peepholes_;         // [kPeepholes, H_]
   T* d_z_;               // [pairs, d_z_stride_]: kColumns of H_ each, and a projection's of P_
   T* operand_;           // [pairs, H_]

@@ -63,25 +63,27 @@ void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t
   }
 }
 
-// packed [units, kPanel] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z.
-// Zeros past the gate's last unit and past `columns` columns.
+// packed [units, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z. width is
+// that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last unit and past the columns.
 template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
                      Compute<S>* packed) {
   using T = Compute<S>;
   constexpr int64_t kBlock = kPanel<T> < 16 ? kPanel<T> : 16;
+  const int64_t packed_width = round_up(smaller(kPanel<T>, columns), kLanes<T>);
   const Gate<S> from = gate_columns<C, S>(params, gate, row);
   const int64_t width = gate < C::kInfo.gates ? params.H : params.P;
   T block[kBlock][kBlock];
-  for (int64_t n = 0; n < kPanel<T>; n += kBlock) {
+  for (int64_t n = 0; n < packed_width; n += kBlock) {
     for (int64_t unit = 0; unit < units; unit += kBlock) {
       for (int64_t i = 0; i < kBlock; ++i) {
         const int64_t count = n + i < columns ? larger(0, smaller(kBlock, width - unit)) : 0;
         load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, block[i], count, kBlock);
       }
       for (int64_t j = 0; j < kBlock; ++j) {
-        T* to = packed + (unit + j) * kPanel<T> + n;
-        for (int64_t i = 0; i < kBlock; ++i) to[i] = block[i][j];
+        if (unit + j >= units) break;
+        T* to = packed + (unit + j) * packed_width + n;
+        for (int64_t i = 0; i < smaller(kBlock, packed_width - n); ++i) to[i] = block[i][j];
       }
     }
   }

@@ -60,7 +60,7 @@ FUSED_RNN_FN void forward_units(const ForwardUnits<T>& at, const CellOptions<T>&
   }
 }
 
-// The same, backward.
+// The same, backward; so many units as whole vectors hold.
 template <typename T>
 struct BackwardUnits {
   const T* peephole[kMaxPeepholes];
@@ -75,14 +75,14 @@ struct BackwardUnits {
   T* operand;           // = the first of two stages
 };
 
-template <typename C, int s, int kUnits, typename T>
-FUSED_RNN_FN void backward_units(const BackwardUnits<T>& at, const CellOptions<T>& options) {
+template <typename C, int s, typename T>
+FUSED_RNN_FN void backward_units(const BackwardUnits<T>& at, const CellOptions<T>& options, int64_t units) {
   constexpr int kLast = C::kStages - 1;
   constexpr bool kHasC = C::kInfo.states > 1;
   // In a projected cell one stage has to do with the gates and the other with h.
   constexpr bool kGates = !projects<C>(s), kOutput = !C::kInfo.projected || projects<C>(s);
   using V = Vector<T>;
-  for (int n = 0; n < kUnits; n += kLanes<T>) {
+  for (int64_t n = 0; n < units; n += kLanes<T>) {
     Backward<V> u;
     u.options = spread(options);
     if constexpr (kGates) {

@@ -110,7 +110,7 @@ class StepBackwardDriver {
     at.d_product = d_product_ + b * product_stride() + unit;
     for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = d_z[k];
     at.operand = operand_ + b * H_() + unit;
-    backward_units<C, s, kUnits>(at, options_);
+    backward_units<C, s>(at, options_, kUnits);
     for (int k = C::kWritten[s].first; k < C::kWritten[s].first + C::kWritten[s].count; ++k) {
       store_row(d_z[k], d_z_ + b * d_z_stride() + k * p_.H + unit, count, kUnits);
     }

@@ -57,18 +57,6 @@ struct Copying {
   }
 };
 
-// Calls f with the number of vectors that hold `columns` <= kPanel values, as a constant.
-template <typename T, typename F>
-FUSED_RNN_FN void with_vectors(int64_t columns, F&& f) {
-  static_assert(kTileVectors == 4);
-  switch (divide_up(columns, kLanes<T>)) {
-    case 1: return f(std::integral_constant<int, 1>());
-    case 2: return f(std::integral_constant<int, 2>());
-    case 3: return f(std::integral_constant<int, 3>());
-    default: return f(std::integral_constant<int, 4>());
-  }
-}
-
 // Some rows of one panel.
 template <typename S>
 void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64_t depth) {

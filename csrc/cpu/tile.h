@@ -62,6 +62,18 @@ FUSED_RNN_FN void tile(int64_t K, Left<T> a, const Right& b, const T* init, int6
   }
 }
 
+// Calls f with the number of vectors that hold `columns` <= kPanel values, as a constant.
+template <typename T, typename F>
+FUSED_RNN_FN void with_vectors(int64_t columns, F&& f) {
+  static_assert(kTileVectors == 4);
+  switch (divide_up(columns, kLanes<T>)) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    default: return f(std::integral_constant<int, 4>());
+  }
+}
+
 // tile() for any number of rows up to kTileRows.
 template <int V, typename T, typename Right>
 void tile_rows(int rows, int64_t K, Left<T> a, const Right& b, const T* init, int64_t init_stride, T* out,

@@ -13,7 +13,7 @@ struct WeightGradient {
   const S* const* left = nullptr;          // [pairs] rows of M values, or
   const Compute<S>* left_array = nullptr;  // [pairs, left_stride], where left is null
   int64_t left_stride = 0;
-  const Compute<S>* d_z;  // [pairs, d_z_stride], from the first gate's column on; N_ is N in whole panels
+  const Compute<S>* d_z;  // [pairs, d_z_stride], from the first gate's column on; N_ is N in whole vectors
   int64_t d_z_stride;
   int64_t pairs, M, N;
   int gates;
@@ -80,23 +80,25 @@ void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const Weight
   using T = Compute<S>;
   const int64_t tasks = weight_gradient_tasks(g), share = round_up(divide_up(g.M, tasks), kTileRows);
   const int64_t m0 = smaller(g.M, task * share), rows = smaller(share, g.M - m0);
-  const int64_t N_ = round_up(g.N, kPanel<T>), scratch_stride = g.gates * N_;
+  const int64_t N_ = round_up(g.N, kLanes<T>), scratch_stride = g.gates * N_;
   static constexpr T kZeros[kPanel<T>] = {};
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
     pack_left(g, pair, depth, m0, rows, scratch.left);
     for (int64_t column = 0; column < scratch_stride; column += kPanel<T>) {
-      const T* from = g.d_z + pair * g.d_z_stride + column;
-      for (int64_t k = 0; k < depth; ++k) {
-        load_row(from + k * g.d_z_stride, scratch.d_z + k * kPanel<T>, kPanel<T>, kPanel<T>);
-      }
-      T* sum = scratch.sum + column;
-      for (int64_t m = 0; m < rows; m += kTileRows) {
-        T* at = sum + m * scratch_stride;
-        tile_rows<kTileVectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                                Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, kTileVectors>{scratch.d_z},
-                                pair == 0 ? kZeros : at, pair == 0 ? 0 : scratch_stride, at, scratch_stride);
-      }
+      with_vectors<T>(smaller(kPanel<T>, scratch_stride - column), [&](auto vectors) {
+        constexpr int64_t kWidth = vectors * kLanes<T>;
+        const T* from = g.d_z + pair * g.d_z_stride + column;
+        for (int64_t k = 0; k < depth; ++k) {
+          load_row(from + k * g.d_z_stride, scratch.d_z + k * kWidth, kWidth, kWidth);
+        }
+        for (int64_t m = 0; m < rows; m += kTileRows) {
+          T* at = scratch.sum + column + m * scratch_stride;
+          tile_rows<vectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
+                             Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, vectors>{scratch.d_z},
+                             pair == 0 ? kZeros : at, pair == 0 ? 0 : scratch_stride, at, scratch_stride);
+        }
+      });
     }
   }
   for (int64_t m = 0; m < rows; ++m) {

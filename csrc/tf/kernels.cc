@@ -1,4 +1,6 @@
 // The ops' kernels: each checks, allocates, fills Params and calls the core.
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <type_traits>
 
@@ -46,6 +48,31 @@ const void* data(const Tensor& tensor) {
 void* data(Tensor* tensor) {
   return tensor->data();
 }
+
+// What the ops of one kind have done in this process: for a report of where a program's time goes.
+struct Counters {
+  std::atomic<int64_t> calls{0}, steps{0}, nanoseconds{0};
+};
+// Sequence forward and backward, step forward and backward.
+Counters counters[4];
+
+// Counts a call, and its time on this thread, until it ends.
+class Counted {
+ public:
+  Counted(Counters& counters, int64_t steps) : counters_(counters), steps_(steps) {}
+  ~Counted() {
+    const std::chrono::nanoseconds time = Clock::now() - start_;
+    counters_.calls.fetch_add(1, std::memory_order_relaxed);
+    counters_.steps.fetch_add(steps_, std::memory_order_relaxed);
+    counters_.nanoseconds.fetch_add(time.count(), std::memory_order_relaxed);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Counters& counters_;
+  const int64_t steps_;
+  const Clock::time_point start_ = Clock::now();
+};
 
 // What all four ops share: attributes, inputs, device.
 template <bool kStep>
@@ -120,6 +147,8 @@ class CellOp : public OpKernel {
     const int64_t bytes = static_cast<int64_t>(measure(*params));
     TF_RETURN_IF_ERROR(c->allocate_temp(tensorflow::DT_UINT8, TensorShape({bytes}), &workspace));
     params->workspace = data(&workspace);
+    constexpr bool kBackward = std::is_same_v<Params, SequenceBackwardParams>;
+    const Counted counted(counters[2 * kStep + kBackward], params->T);
     const Status status = run(*params);
     return status.ok() ? absl::OkStatus() : absl::InternalError(status.message);
   }
@@ -279,3 +308,12 @@ REGISTER(tensorflow::DEVICE_GPU)
 
 }  // namespace
 }  // namespace fused_rnn::tf
+
+// to [12] = calls, steps and nanoseconds of the sequence op, its gradient, the step op and its gradient, so far.
+extern "C" __attribute__((visibility("default"))) void fused_rnn_read_counters(int64_t* to) {
+  for (const fused_rnn::tf::Counters& each : fused_rnn::tf::counters) {
+    *to++ = each.calls;
+    *to++ = each.steps;
+    *to++ = each.nanoseconds;
+  }
+}

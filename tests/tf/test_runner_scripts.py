@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ from subprocess import CompletedProcess
 import numpy as np
 import pytest
 
-from fused_rnn import report
 from tf.scripts import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,10 +64,6 @@ def test_numbers(name: str) -> None:
     assert words == [re.sub(r"\d", "", line).replace(".", "") for line in plain.stdout.splitlines()]
 
 
-COUNTS = hasattr(ctypes.CDLL(str(report._LIBRARY)), "fused_rnn_read_counters")
-
-
-@pytest.mark.skipif(not COUNTS, reason="this build of the op library does not count steps")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_report(name: str) -> None:
     """Every step of every run is counted, on the route it took."""
