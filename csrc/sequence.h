@@ -100,6 +100,8 @@ struct SequenceParams {
   const void* kernels[kMaxKernels] = {};       // [I + P, kernel_gates[k] * H]; a projection [H, P]
   const void* biases[kMaxBiases] = {};         // [bias_gates[k] * H]
   const void* initial_state[kMaxStates] = {};  // h [B, P], c [B, H]
+  const void* state_mask = nullptr;            // [T, B, P] laid out as y, or null: h is multiplied by it after each
+                                               // step, before the next one takes it or it is final; y is not
 
   void* workspace = nullptr;                      // *_workspace_bytes(params) bytes of the device, aligned to 64 bytes
   Threads threads;                                // CPU

@@ -33,30 +33,39 @@ def sequence(
     biases: Tensors,
     initial_state: Tensors,
     sequence_length: Tensors,
+    state_mask: Tensors,
     *,
     cell: Cell,
     time_major: bool,
     reverse: bool,
 ) -> list[tf.Tensor]:
-    """All steps: [outputs, *final state], laid out as the op has them; sequence_length is none or one [B]."""
-    x = inputs if time_major else tf.transpose(inputs, [1, 0, 2])
+    """All steps: [outputs, *final state], laid out as the op has them; sequence_length is none or one [B],
+    state_mask none or one laid out as the outputs."""
+    x, *masks = (
+        tensor if time_major else tf.transpose(tensor, [1, 0, 2]) for tensor in (inputs, *state_mask)
+    )
     T, B = tf.shape(x)[0], tf.shape(x)[1]
     steps = tf.maximum(T, 1)  # a loop without a step could not tell the shape of its outputs
     lengths = tf.cast(sequence_length[0], tf.int32) if sequence_length else tf.fill([B], T)
     active = tf.transpose(tf.sequence_mask(lengths, steps))[:, :, tf.newaxis]
     # What stands in the padding must not reach a product, where 0 * NaN is NaN.
-    x = tf.where(active, tf.pad(x, [[0, steps - T], [0, 0], [0, 0]]), tf.zeros([], x.dtype))
+    x, *masks = (
+        tf.where(active, tf.pad(tensor, [[0, steps - T], [0, 0], [0, 0]]), tf.zeros([], x.dtype))
+        for tensor in (x, *masks)
+    )
     sizes = len(kernels), len(biases)
 
     def one(constants: Tensors, state: Tensors, xs: Tensors, taken: tf.Tensor) -> Step:
         kernels, biases = split(constants, *sizes)
         after = step(xs[0], kernels, biases, state, cell=cell)
+        y = tf.where(taken, after[0], tf.zeros([], x.dtype))
+        after = [after[0] * xs[1], *after[1:]] if masks else after
         kept = [tf.where(taken, new, old) for new, old in zip(after, state, strict=True)]
-        return Step(kept, [tf.where(taken, after[0], tf.zeros([], x.dtype))], [])
+        return Step(kept, [y], [])
 
     # Backwards, a row keeps its state while time is past its length, and so starts at its own end.
     constants, shapes = [*kernels, *biases], [initial_state[0].shape]
-    done = scan(one, constants, list(initial_state), [x], active, shapes, backwards=reverse)
+    done = scan(one, constants, list(initial_state), [x, *masks], active, shapes, backwards=reverse)
     y = done.outputs[0][:T]
     return [y if time_major else tf.transpose(y, [1, 0, 2]), *done.state]
 

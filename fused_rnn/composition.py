@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.util import nest
 
 from fused_rnn.functional import axis_size, to_tensor
 from fused_rnn.routes import children, keeps_padding_zero, kind_of, runs_whole, should_drop
@@ -31,6 +32,7 @@ class Pass:
     time_major: bool  # whether sequences are [T, B, I], and not [B, T, I]
     reverse: bool  # from each row's end to its start
     step_loop: StepLoop  # for layers without a sequence op
+    state_mask: Any = None  # None, or like the cell's state: for each h a mask [B, T, P] or [T, B, P]
 
     @property
     def time_axis(self) -> int:
@@ -86,8 +88,11 @@ def _run(cell: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor
 def _run_cell(cell: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor, Any]:
     tf.nest.assert_same_structure(cell.state_size, state, check_types=False)
     _build(cell, inputs)
+    mask = way.state_mask.h if hasattr(way.state_mask, "h") else way.state_mask
     with tf.compat.v1.variable_scope(cell._scope, reuse=True, auxiliary_name_scope=False):
-        return cell.call_sequence(inputs, state, way.lengths, time_major=way.time_major, reverse=way.reverse)
+        return cell.call_sequence(
+            inputs, state, way.lengths, time_major=way.time_major, reverse=way.reverse, state_mask=mask
+        )
 
 
 def _run_stack(stack: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor, Any]:
@@ -100,13 +105,16 @@ def _run_stack(stack: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf
         raise ValueError(f"initial_state must be a tuple of {len(cells)} states, one a layer, got {state}")
     with _scope_of(stack, inputs):
         for k, cell in enumerate(cells):
+            mask = None if way.state_mask is None else way.state_mask[k]
             with tf.compat.v1.variable_scope(f"cell_{k}"):
-                inputs, states[k] = _run(cell, inputs, states[k], way)
+                inputs, states[k] = _run(cell, inputs, states[k], replace(way, state_mask=mask))
     return inputs, tf.concat(states, 1) if joined else tuple(states)
 
 
 def _run_dropout(wrapper: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor, Any]:
     """The wrapper's own masks: one value for each element of a whole sequence, or [1, I] if variational."""
+    if should_drop(wrapper._state_keep_prob):
+        way = replace(way, state_mask=_state_masks(wrapper, inputs, way))
     if should_drop(wrapper._input_keep_prob):
         noise = wrapper._recurrent_input_noise
         inputs = wrapper._dropout(inputs, "input", noise, wrapper._input_keep_prob)
@@ -115,6 +123,18 @@ def _run_dropout(wrapper: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tupl
         noise = wrapper._recurrent_output_noise
         outputs = wrapper._dropout(outputs, "output", noise, wrapper._output_keep_prob)
     return outputs, state
+
+
+def _state_masks(wrapper: Any, inputs: tf.Tensor, way: Pass) -> Any:
+    """What the wrapper makes of ones in place of the states of all steps, and what those around it made."""
+    sizes = [tf.shape(inputs)[axis] for axis in (0, 1)]
+    ones = tf.nest.map_structure(lambda width: tf.ones([*sizes, width], inputs.dtype), wrapper.state_size)
+    dropped = nest.get_traverse_shallow_structure(wrapper._dropout_state_filter, ones)
+    noise, keep = wrapper._recurrent_state_noise, wrapper._state_keep_prob
+    masks = wrapper._dropout(ones, "state", noise, keep, dropped)
+    if way.state_mask is None:
+        return masks
+    return tf.nest.map_structure(lambda mask, outer: mask * outer, masks, way.state_mask)
 
 
 def _run_residual(wrapper: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor, Any]:

@@ -26,6 +26,7 @@ def sequence(
     biases: Sequence[tf.Tensor],
     initial_state: Sequence[tf.Tensor],
     sequence_length: tf.Tensor | None,
+    state_mask: tf.Tensor | None = None,
     *,
     time_major: bool,
     reverse: bool,
@@ -41,6 +42,7 @@ def sequence(
         biases,
         initial_state,
         [] if sequence_length is None else [sequence_length],
+        [] if state_mask is None else [state_mask],
         **_attributes_of(cell, inputs.dtype),
         time_major=time_major,
         reverse=reverse,
@@ -123,6 +125,10 @@ def _counts(op: tf.Operation) -> tuple[int, int, int]:
     return op.get_attr("num_kernels"), op.get_attr("num_biases"), op.get_attr("num_states")
 
 
+def _optional_counts(op: tf.Operation) -> tuple[int, int]:
+    return op.get_attr("num_lengths"), op.get_attr("num_masks")
+
+
 def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
     return {name: op.get_attr(name) for name in names}
 
@@ -141,7 +147,7 @@ def _flatten(gradients: Any) -> list[tf.Tensor]:
 @tf.RegisterGradient("FusedRnnSequence")
 def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
     counts = _counts(op)
-    inputs, kernels, biases, states, lengths = _split(op.inputs, 1, *counts, op.get_attr("num_lengths"))
+    inputs, kernels, biases, states, lengths, masks = _split(op.inputs, 1, *counts, *_optional_counts(op))
     d_sequence, *d_final_state = _given(d_outputs[:-1], op.outputs[:-1])
     gradients = _library.fused_rnn_sequence_grad(
         inputs[0],
@@ -149,13 +155,14 @@ def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Te
         biases,
         states,
         lengths,
+        masks,
         op.outputs[0],
         op.outputs[-1],
         d_sequence,
         d_final_state,
         **_attributes(op, *_CELL_ATTRIBUTES, "time_major", "reverse"),
     )
-    return [*_flatten(gradients), *(None for _ in lengths)]
+    return [*_flatten(gradients), *(None for _ in lengths + masks)]
 
 
 @tf.RegisterGradient("FusedRnnStep")
@@ -177,18 +184,19 @@ def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor
 @tf.RegisterGradient("FusedRnnSequenceGrad")
 def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
     """For derivatives of second order and in forward mode; nothing else calls it."""
-    counts, num_lengths = _counts(op), op.get_attr("num_lengths")
-    *groups, lengths, results, d_results = _split(op.inputs, 1, *counts, num_lengths, 2, 1 + counts[2])
+    counts, optional = _counts(op), _optional_counts(op)
+    *groups, lengths, masks, results, d_results = _split(op.inputs, 1, *counts, *optional, 2, 1 + counts[2])
     d_arguments, d_d_results = composite.gradients_of_gradients(
         composite.sequence,
         _arguments(groups),
         d_results,
         _given(d_gradients, op.outputs),
         lengths,
+        masks,
         cell=_cell_of(op),
         **_attributes(op, "time_major", "reverse"),
     )
-    return [*d_arguments, *(None for _ in lengths + results), *d_d_results]
+    return [*d_arguments, *(None for _ in lengths + masks + results), *d_d_results]
 
 
 @tf.RegisterGradient("FusedRnnStepGrad")

@@ -89,11 +89,13 @@ class FusedCell(_RNNCell):
         *,
         time_major: bool,
         reverse: bool = False,
+        state_mask: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, Any]:
         """All steps: inputs [B, T, I] (or [T, B, I]) and the state -> outputs [B, T, H] and the final state.
 
-        sequence_length is int64 [B] with 0 <= length <= T, or None. The cell must be built, and
-        its activation one that the ops know.
+        sequence_length is int64 [B] with 0 <= length <= T, or None. state_mask is like outputs, or None: h is
+        multiplied by it after each step, before the next takes it or it is final; outputs are not. The cell
+        must be built, and its activation one that the ops know.
         """
         assert self._op_cell is not None
         kernels, biases = self._weights()
@@ -104,6 +106,7 @@ class FusedCell(_RNNCell):
             biases,
             self._unpack_state(state),
             sequence_length,
+            state_mask,
             time_major=time_major,
             reverse=reverse,
         )

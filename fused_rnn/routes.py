@@ -64,11 +64,24 @@ def obstacle(cell: Any) -> str | None:
         return f"{name} has a {_overridden(cell, base)} of its own"
     if kind == "cell" and cell._op_cell is None:
         return f"{name} has an activation that no kernel knows"
-    # Dropout on the state stands between one step and the next, where the sequence op does not let it in.
-    if kind == "dropout" and should_drop(cell._state_keep_prob):
+    if kind == "dropout" and should_drop(cell._state_keep_prob) and not _takes_masks(cell):
         value = cell._state_keep_prob
         return f"{name} has {f'state_keep_prob={value}' if isinstance(value, float) else 'a state_keep_prob'}"
     return None
+
+
+def _takes_masks(wrapper: Any) -> bool:
+    """Whether dropout on the state, which stands between one step and the next, can go into the sequence ops:
+    these let in a mask on h. (An LSTM's c is dropped where it shares a tensor with h, or a filter has it.)"""
+    if not wrapper._dropout_state_filter.__name__.startswith("_default_"):
+        return False
+
+    def fits(cell: Any) -> bool:
+        if obstacle(cell) is not None or getattr(cell, "_state_is_tuple", True) is False:
+            return False
+        return all(map(fits, children(cell)))
+
+    return fits(wrapper.cell)
 
 
 def kind_of(cell: Any) -> str | None:

@@ -33,6 +33,7 @@ class Inputs:
     lengths: Array | None  # [B] int64
     d_y: Array  # [T, B, P]
     d_final_state: Arrays  # as initial_state
+    state_mask: Array | None = None  # [T, B, P]
 
     def astype(self, dtype: np.dtype) -> Inputs:
         def convert(arrays: Arrays) -> Arrays:
@@ -46,6 +47,7 @@ class Inputs:
             self.lengths,
             self.d_y.astype(dtype),
             convert(self.d_final_state),
+            None if self.state_mask is None else self.state_mask.astype(dtype),
         )
 
     def padding(self) -> Array:
@@ -69,6 +71,7 @@ class Case:
     activation: str = "tanh"
     cell_clip: float | None = None
     proj_clip: float | None = None
+    masked: bool = False  # whether there is a mask on the state
     P: int = 0  # the width of a projection; about 2/3 of H if 0
     scale: float = 1.0  # of the weights: large ones saturate the gates
     seed: int = 0
@@ -122,6 +125,7 @@ class Case:
             lengths=None if self.lengths is None else np.array(self.lengths, np.int64),
             d_y=normal(self.T, self.B, P),
             d_final_state=[normal(self.B, width) for width in widths],
+            state_mask=2.0 * rng.integers(0, 2, (self.T, self.B, P)) if self.masked else None,
         )
         return exact.astype(DTYPES[dtype])
 
@@ -129,10 +133,24 @@ class Case:
         """The values and gradients that the reference gives for these inputs, computed in their dtype."""
         weights = inputs.kernels + inputs.biases
         forward = sequence_forward_ref(
-            self.cell, inputs.x, weights, inputs.initial_state, inputs.lengths, self.options, self.reverse
+            self.cell,
+            inputs.x,
+            weights,
+            inputs.initial_state,
+            inputs.lengths,
+            self.options,
+            self.reverse,
+            inputs.state_mask,
         )
         d_x, d_weights, d_initial_state = sequence_backward_ref(
-            self.cell, inputs.x, weights, forward, inputs.d_y, inputs.d_final_state, self.options
+            self.cell,
+            inputs.x,
+            weights,
+            forward,
+            inputs.d_y,
+            inputs.d_final_state,
+            self.options,
+            inputs.state_mask,
         )
         kernels = len(inputs.kernels)
         return name_results(
@@ -223,6 +241,7 @@ def with_options(shapes: tuple[Case, ...]) -> Iterator[Case]:
             for activation in ACTIVATIONS:
                 name = f"{shape.name}_{activation}"
                 yield replace(shape, cell=cell, name=name, activation=activation, scale=0.7, seed=7)
+            yield replace(shape, cell=cell, name=f"{shape.name}_masked", masked=True, seed=10)
             if cell.startswith("lstm"):
                 yield replace(shape, cell=cell, name=f"{shape.name}_cell_clip", cell_clip=0.375, seed=8)
         for P in (shape.H // 2, shape.H + 29):
@@ -270,6 +289,7 @@ def drawn_cases(
         activation=draw(st.sampled_from(list(ACTIVATIONS))) if options else "tanh",
         cell_clip=draw(st.sampled_from([None, 0.5])) if lstm and options else None,
         proj_clip=draw(st.sampled_from([None, 0.5])) if CELLS[cell].projected and options else None,
+        masked=options and draw(st.booleans()),
         P=draw(st.integers(1, max_width)),
         scale=0.7,
         seed=draw(st.integers(0, 99)),

@@ -292,9 +292,10 @@ def sequence_forward_ref(
     lengths: Array | None = None,
     options: Options = Options(),
     reverse: bool = False,
+    state_mask: Array | None = None,
 ) -> Forward:
-    """x [T, B, I], initial state h [B, P] and c [B, H], lengths [B] or None. A row that has ended keeps its
-    state."""
+    """x [T, B, I], initial state h [B, P] and c [B, H], lengths [B] or None, state_mask [T, B, P] or None. A
+    row that has ended keeps its state."""
     T, B, _ = x.shape
     state = [part.copy() for part in initial_state]
     y = np.zeros((T, B, state[0].shape[1]), x.dtype)
@@ -302,9 +303,11 @@ def sequence_forward_ref(
     for rows, times in walk(T, B, lengths, reverse):
         before = [part[rows] for part in state]
         after, kept = CELLS[cell].step(weights, x[times, rows], before, options)
+        y[times, rows] = after[0]
+        if state_mask is not None:
+            after[0] = after[0] * state_mask[times, rows]
         for part, value in zip(state, after, strict=True):
             part[rows] = value
-        y[times, rows] = after[0]
         steps.append((rows, times, kept))
     return Forward(y, state, steps)
 
@@ -317,6 +320,7 @@ def sequence_backward_ref(
     d_y: Array,
     d_final_state: Arrays,
     options: Options = Options(),
+    state_mask: Array | None = None,
 ) -> tuple[Array, Arrays, Arrays]:
     """d_y [T, B, P], d_final_state -> d_x [T, B, I], d_weights, d_initial_state; states as in the forward
     pass."""
@@ -325,6 +329,8 @@ def sequence_backward_ref(
     d_state = [part.copy() for part in d_final_state]
     for rows, times, kept in reversed(forward.steps):
         d_after = [part[rows] for part in d_state]
+        if state_mask is not None:
+            d_after[0] = d_after[0] * state_mask[times, rows]
         d_after[0] = d_after[0] + d_y[times, rows]
         d_x[times, rows], d_weights_here, d_before = CELLS[cell].step_backward(
             weights, kept, d_after, options

@@ -33,6 +33,7 @@ class BackwardDriver {
     operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
     x_rows_ = workspace.take<const S*>(pairs_);
     h_rows_ = workspace.take<const S*>(pairs_);
+    masked_h_ = workspace.take<T>(p_.state_mask != nullptr ? pairs_ * P_ : 0);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       const int64_t count = divide_up(p_.B, plan_.blocks);
@@ -175,6 +176,12 @@ class BackwardDriver {
       x_rows_[pair] = static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
       h_rows_[pair] = step == 0 ? static_cast<const S*>(p_.initial_state[0]) + b * p_.P
                                 : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
+      if (p_.state_mask == nullptr) continue;
+      T* masked = masked_h_ + pair * P_;
+      load_row(h_rows_[pair], masked, p_.P, P_);
+      if (step == 0) continue;
+      const S* mask = static_cast<const S*>(p_.state_mask) + y_offset(rows.time(step - 1, row), b);
+      for (int64_t n = 0; n < p_.P; ++n) masked[n] *= widen(mask[n]);
     }
   }
 
@@ -224,12 +231,18 @@ class BackwardDriver {
     constexpr int kUnits = kPanel<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     const int64_t pair = block.pair(step, row), b = block.rows.batch[row], t = block.rows.time(step, row);
-    T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits];
+    T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits], mask[kUnits];
     if constexpr (!projects<C>(s)) {
       const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
       for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
     }
-    if constexpr (!C::kInfo.projected) load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
+    if constexpr (!C::kInfo.projected) {
+      if (p_.state_mask == nullptr) {
+        load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
+      } else {
+        load_row(masked_h_ + pair * P_ + unit, h_prev, count, kUnits);
+      }
+    }
     if constexpr (!C::kInfo.projected || projects<C>(s)) {
       load_row(static_cast<const S*>(p_.y) + y_offset(t, b) + unit, h, count, kUnits);
     }
@@ -238,6 +251,11 @@ class BackwardDriver {
       load_row(static_cast<const S*>(given ? p_.d_y : p_.y) + y_offset(t, b) + unit, d_y, given ? count : 0, kUnits);
     }
     BackwardUnits<T> at;
+    at.state_mask = nullptr;
+    if (s == kLast && p_.state_mask != nullptr) {
+      load_row(static_cast<const S*>(p_.state_mask) + y_offset(t, b) + unit, mask, count, kUnits);
+      at.state_mask = mask;
+    }
     for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
     for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
     at.h_prev = h_prev;
@@ -333,16 +351,20 @@ class BackwardDriver {
     const GatePlace place = gate_place<C>(gate);
     const int64_t stride = kernel_width<C>(p_, place.kernel);
     WeightGradient<S> g;
-    if (recurrent && kLast > 0 && gate >= C::kStage[kLast].first) {
+    const int stage = kLast > 0 && gate >= C::kStage[kLast].first ? kLast : 0;
+    if (recurrent && stage > 0) {
       g.left_array = operand_;
       g.left_stride = H_;
+    } else if (recurrent && p_.state_mask != nullptr) {
+      g.left_array = masked_h_;
+      g.left_stride = P_;
     } else {
       g.left = recurrent ? h_rows_ : x_rows_;
     }
     g.d_z = d_z(0, recurrent ? C::recurrent_column(gate) : C::input_column(gate));
     g.d_z_stride = d_z_stride_;
     g.pairs = pairs_;
-    g.M = recurrent ? stage_depth(p_, g.left == nullptr ? kLast : 0) : p_.I;
+    g.M = recurrent ? stage_depth(p_, stage) : p_.I;
     g.N = gate < C::kInfo.gates ? p_.H : p_.P;
     g.gates = gates;
     g.threads = p_.threads.count;
@@ -380,6 +402,7 @@ class BackwardDriver {
   T* operand_;           // [pairs, H_]
   const S** x_rows_;     // [pairs]
   const S** h_rows_;     // [pairs]
+  T* masked_h_;          // [pairs, P_]: h before the step, if there is a state_mask
   int64_t* scratch_;     // [T + 2]
   T* gradient_scratch_;  // one WeightGradientScratch for each thread
   Block blocks_[kMaxBlocks];

@@ -232,7 +232,13 @@ class ForwardDriver {
     forward_units<C, s, kUnits>(at, options_);
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
     if constexpr (s == C::kStages - 1) {
-      store_row(at.h, static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count, kUnits);
+      const int64_t offset = t * p_.y_strides.time + b * p_.y_strides.batch + unit;
+      store_row(at.h, static_cast<S*>(p_.y) + offset, count, kUnits);
+      if (p_.state_mask != nullptr) {
+        T mask[kUnits];
+        load_row(static_cast<const S*>(p_.state_mask) + offset, mask, count, kUnits);
+        for (int n = 0; n < kUnits; ++n) at.h[n] *= mask[n];
+      }
     }
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;

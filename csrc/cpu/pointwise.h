@@ -69,6 +69,7 @@ struct BackwardUnits {
   const T* h;
   const T* d_y;         // added to d_h by the last stage
   const T* d_product;   // what comes through the product of d_z: for the last stage added to d_h, else d_operand
+  const T* state_mask;  // or null: factors between h and the next step's h_prev, for the last stage
   T* d_h;               // = by each stage in turn that has to do with h
   T* d_c;               // = by the first stage
   T* d_z[kMaxColumns];  // = the columns that the stage writes
@@ -95,7 +96,11 @@ FUSED_RNN_FN void backward_units(const BackwardUnits<T>& at, const CellOptions<T
       u.h = load(at.h + n);
       u.d_h = load(at.d_h + n);
     }
-    if constexpr (s == kLast) u.d_h += load(at.d_product + n) + load(at.d_y + n);
+    if constexpr (s == kLast) {
+      u.d_h += load(at.d_product + n);
+      if (at.state_mask != nullptr) u.d_h *= load(at.state_mask + n);
+      u.d_h += load(at.d_y + n);
+    }
     if constexpr (s != kLast) u.d_operand = load(at.d_product + n);
     C::template backward<s>(u);
     for (int k = C::kWritten[s].first; k < C::kWritten[s].first + C::kWritten[s].count; ++k) {

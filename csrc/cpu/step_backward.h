@@ -107,6 +107,7 @@ class StepBackwardDriver {
     at.h_prev = h_prev;
     at.h = h;
     at.d_y = d_y;
+    at.state_mask = nullptr;
     at.d_product = d_product_ + b * product_stride() + unit;
     for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = d_z[k];
     at.operand = operand_ + b * H_() + unit;

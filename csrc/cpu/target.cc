@@ -25,13 +25,13 @@ auto with_cell_and_storage(const SequenceParams& params, F&& f) {
 }
 
 // Calls f with the driver for the call, which takes its workspace from `memory` (or measures it, where that is null):
-// a step has drivers of its own.
+// a step has drivers of its own, if nothing stands between it and a next one.
 template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
           typename Params, typename F>
 void with_driver(const Params& params, void* memory, F&& f) {
   with_cell_and_storage(params, [&](auto cell, auto storage) {
     Workspace workspace(memory);
-    if (params.T == 1) {
+    if (params.T == 1 && params.state_mask == nullptr) {
       StepDriver<decltype(cell), decltype(storage)> driver(params, workspace);
       f(driver, workspace);
     } else {

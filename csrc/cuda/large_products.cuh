@@ -92,6 +92,7 @@ class LargeProducts {
     FUSED_RNN_RETURN_IF_ERROR(launch_rows(gather_rows_kernel<S>, steps * p.B, p.stream, gather));
     gather.width = p.P, gather.delay = 1;
     gather.source = static_cast<const S*>(p.y), gather.strides = p.y_strides;
+    gather.factors = static_cast<const S*>(p.state_mask);
     gather.initial = static_cast<const S*>(p.initial_state[0]);
     gather.out = static_cast<S*>(work.h_prev);
     return launch_rows(gather_rows_kernel<S>, steps * p.B, p.stream, gather);

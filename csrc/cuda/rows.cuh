@@ -11,13 +11,14 @@ namespace fused_rnn::cuda {
 constexpr int kRowThreads = 256, kLanes = 32, kRowsPerBlock = kRowThreads / kLanes;  // a warp's width to each row
 
 // out [steps * B, width] = rows of source [T, B, width] at loop steps first_step - delay .., where step -1 is `initial`
-// [B, width]; zeros for rows that are over at first_step ...
+// [B, width]; zeros for rows that are over at first_step .. Rows of source are multiplied by those of factors, if
+// given.
 template <typename S>
 struct GatherRows {
   Rows rows;
   int64_t first_step, steps, width;
   int delay;  // 0, or 1 for the step before
-  const S* source;
+  const S *source, *factors;
   Strides strides;
   const S* initial;
   S* out;
@@ -29,14 +30,18 @@ __global__ void __launch_bounds__(kRowThreads) gather_rows_kernel(const GatherRo
   if (row >= p.steps * p.rows.B) return;
   const int64_t b = row % p.rows.B, step = p.first_step + row / p.rows.B;
   const bool live = p.rows.live(b, step);
-  const S* from = nullptr;
+  const S *from = nullptr, *factors = nullptr;
   if (live && step < p.delay) {
     from = p.initial + b * p.width;
   } else if (live) {
-    from = p.source + p.rows.time(b, step - p.delay) * p.strides.time + b * p.strides.batch;
+    const int64_t at = p.rows.time(b, step - p.delay) * p.strides.time + b * p.strides.batch;
+    from = p.source + at;
+    if (p.factors != nullptr) factors = p.factors + at;
   }
   for (int64_t i = threadIdx.x % kLanes; i < p.width; i += kLanes) {
-    p.out[row * p.width + i] = live ? from[i] : to_storage<S>(0);
+    S value = live ? from[i] : to_storage<S>(0);
+    if (factors != nullptr) value = to_storage<S>(to_compute(value) * to_compute(factors[i]));
+    p.out[row * p.width + i] = value;
   }
 }
 

@@ -19,6 +19,7 @@ struct StepBackward {
   const S* initial_h;             // [B, P]
   const S *y, *d_y;               // [T, B, P] through y_strides; d_y may be null
   Strides y_strides;
+  const S* state_mask;      // [T, B, P] through y_strides, or null
   const S* saved;           // [T, B, saved, H]
   const C* d_z_next;        // [B, d_z_width] of the loop step after this one; null where there is none
   C* d_z;                   // = [B, d_z_width] of this one, 0 for rows that are over
@@ -106,8 +107,13 @@ __device__ __forceinline__ void load_unit(const StepBackward<S>& p, int64_t b, i
   }
   if constexpr (BackwardStage<CellType, kStageIndex>::kOutput) u.h = to_compute(p.y[t * p.y_strides.time + from]);
   if constexpr (!CellType::kInfo.projected) {
-    u.h_prev = to_compute(p.step == 0 ? p.initial_h[b * p.H + unit]
-                                      : p.y[p.rows.time(b, p.step - 1) * p.y_strides.time + from]);
+    if (p.step == 0) {
+      u.h_prev = to_compute(p.initial_h[b * p.H + unit]);
+    } else {
+      const int64_t before = p.rows.time(b, p.step - 1) * p.y_strides.time + from;
+      u.h_prev = to_compute(p.y[before]);
+      if (p.state_mask != nullptr) u.h_prev *= to_compute(p.state_mask[before]);
+    }
   }
 }
 
@@ -122,9 +128,10 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
   if (p.rows.live(b, p.step)) {
     load_unit<CellType, kStageIndex>(p, b, unit, u);
     if constexpr (Stage::kLast) {
-      const int64_t t = p.rows.time(b, p.step);
+      const int64_t of_y = p.rows.time(b, p.step) * p.y_strides.time + b * p.y_strides.batch + unit;
       u.d_h += sum;
-      if (p.d_y != nullptr) u.d_h += to_compute(p.d_y[t * p.y_strides.time + b * p.y_strides.batch + unit]);
+      if (p.state_mask != nullptr) u.d_h *= to_compute(p.state_mask[of_y]);
+      if (p.d_y != nullptr) u.d_h += to_compute(p.d_y[of_y]);
     } else {
       u.d_operand = sum;
     }

@@ -27,7 +27,8 @@ struct StepForward {
   S* final_state[kMaxStates];  // = [B, P], [B, H]; null before the last step
   S* y;                        // = [T, B, P] through y_strides
   Strides y_strides;
-  S* saved;  // = [T, B, saved, H] or null
+  const S* state_mask;  // [T, B, P] through y_strides, or null
+  S* saved;             // = [T, B, saved, H] or null
 };
 
 template <typename CellType, int kStageIndex, typename Tile>
@@ -137,10 +138,11 @@ __device__ __forceinline__ void store_unit(const StepForward<S>& p, int64_t b, i
   const bool live = p.rows.live(b, p.step);
   const int64_t t = live ? p.rows.time(b, p.step) : 0;
   if constexpr (kStageIndex + 1 == CellType::kStages) {
-    const int64_t at = b * p.P + unit;
-    if (p.h != nullptr) p.h[at] = u.h;
-    if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(u.h);
-    if (live) p.y[t * p.y_strides.time + b * p.y_strides.batch + unit] = to_storage<S>(u.h);
+    const int64_t at = b * p.P + unit, of_y = t * p.y_strides.time + b * p.y_strides.batch + unit;
+    const Compute<S> h = live && p.state_mask != nullptr ? u.h * to_compute(p.state_mask[of_y]) : u.h;
+    if (p.h != nullptr) p.h[at] = h;
+    if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(h);
+    if (live) p.y[of_y] = to_storage<S>(u.h);
   }
   if constexpr (kStageIndex == CellType::kStateStage) {
     constexpr bool kHasC = CellType::kInfo.states > 1;

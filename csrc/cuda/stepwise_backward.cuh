@@ -63,6 +63,7 @@ class StepwiseBackward {
     copy_pointers(p.biases, s.biases);
     s.initial_h = static_cast<const S*>(p.initial_state[0]);
     s.y = static_cast<const S*>(p.y), s.d_y = static_cast<const S*>(p.d_y), s.y_strides = p.y_strides;
+    s.state_mask = static_cast<const S*>(p.state_mask);
     s.saved = static_cast<const S*>(p.saved);
     s.d_z = static_cast<C*>(work.d_z[step % 2]);
     if (!last) s.d_z_next = static_cast<const C*>(work.d_z[(step + 1) % 2]);

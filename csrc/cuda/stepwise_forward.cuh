@@ -75,6 +75,7 @@ class StepwiseForward {
       copy_pointers(p.final_state, s.final_state);
     }
     s.y = static_cast<S*>(p.y), s.y_strides = p.y_strides;
+    s.state_mask = static_cast<const S*>(p.state_mask);
     s.saved = static_cast<S*>(p.saved);
     FUSED_RNN_RETURN_IF_ERROR(run_stage<0>(s));
     if constexpr (CellType::kStages > 1) FUSED_RNN_RETURN_IF_ERROR(run_stage<1>(s));

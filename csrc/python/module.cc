@@ -77,7 +77,8 @@ class Call {
  public:
   Call(const std::string& cell, const py::array& x, const std::vector<py::array>& kernels,
        const std::vector<py::array>& biases, const std::vector<py::array>& initial_state,
-       const std::optional<std::vector<int64_t>>& lengths, const Options& options)
+       const std::optional<std::vector<int64_t>>& lengths, const std::optional<py::array>& state_mask,
+       const Options& options)
       : x_(x), memory_(options.device), threads_(options.threads), lengths_(lengths) {
     if (options.threads < 1) {
       throw py::value_error("threads must be at least 1, got " + std::to_string(options.threads));
@@ -105,6 +106,7 @@ class Call {
     for (int k = 0; k < info.kernels; ++k) params_.kernels[k] = in(info.kernel_names[k], kernels[k]);
     for (int k = 0; k < info.biases; ++k) params_.biases[k] = in(info.bias_names[k], biases[k]);
     for (int k = 0; k < info.states; ++k) params_.initial_state[k] = in("initial_state", initial_state[k]);
+    if (state_mask) params_.state_mask = in("state_mask", *state_mask, "as y", output_shape(shapes_, params_));
     params_.threads = threads_.threads();
     params_.stream = memory_.stream();
     params_.product = memory_.product();
@@ -150,11 +152,12 @@ using Lengths = std::optional<std::vector<int64_t>>;
 using Clip = std::optional<double>;
 
 py::tuple forward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
-                  const Arrays& initial_state, const Lengths& lengths, bool keep, const std::string& activation,
-                  double forget_bias, const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+                  const Arrays& initial_state, const Lengths& lengths, bool keep,
+                  const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
+                  const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
                   const std::string& device, int threads) {
   const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
-  Call call(cell, x, kernels, biases, initial_state, lengths, options);
+  Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
   SequenceForwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
   const CellInfo& info = cell_info(params.cell);
@@ -181,11 +184,12 @@ py::tuple forward(const std::string& cell, const py::array& x, const Arrays& ker
 
 py::tuple backward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
                    const Arrays& initial_state, const Lengths& lengths, const py::array& y, const py::array& saved,
-                   const std::optional<py::array>& d_y, const Arrays& d_final_state, const std::string& activation,
-                   double forget_bias, const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+                   const std::optional<py::array>& d_y, const Arrays& d_final_state,
+                   const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
+                   const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
                    const std::string& device, int threads) {
   const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
-  Call call(cell, x, kernels, biases, initial_state, lengths, options);
+  Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
   SequenceBackwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
   const CellInfo& info = cell_info(params.cell);
@@ -250,15 +254,15 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
   m.doc() = "The kernels of fused_rnn on NumPy arrays, without TensorFlow.";
   m.def("sequence_forward", &forward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
         py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("keep") = true,
-        py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0, py::arg("cell_clip") = py::none(),
-        py::arg("proj_clip") = py::none(), py::arg("reverse") = false, py::arg("time_major") = false,
-        py::arg("device") = "cpu", py::arg("threads") = 1,
+        py::arg("state_mask") = py::none(), py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0,
+        py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(), py::arg("reverse") = false,
+        py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
         "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
   m.def("sequence_backward", &backward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
         py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
-        py::arg("d_final_state"), py::kw_only(), py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0,
-        py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(), py::arg("reverse") = false,
-        py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
+        py::arg("d_final_state"), py::kw_only(), py::arg("state_mask") = py::none(), py::arg("activation") = "tanh",
+        py::arg("forget_bias") = 0.0, py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(),
+        py::arg("reverse") = false, py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
         "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
   m.def("build_info", &describe_build, "What this build holds.");

@@ -114,7 +114,7 @@ class CellOp : public OpKernel {
     shapes->biases = shapes_of(biases);
     shapes->initial_state = shapes_of(initial_state);
     TF_RETURN_IF_ERROR(invalid(check_shapes(*shapes, params)));
-    TF_RETURN_IF_ERROR(read_lengths(c, params));
+    TF_RETURN_IF_ERROR(read_options(c, *shapes, params));
     params->x = data(*inputs);
     for (int k = 0; k < kernels.size(); ++k) params->kernels[k] = data(kernels[k]);
     for (int k = 0; k < biases.size(); ++k) params->biases[k] = data(biases[k]);
@@ -177,9 +177,17 @@ class CellOp : public OpKernel {
     return absl::InvalidArgumentError(std::string(name) + " must be a number, got " + text);
   }
 
-  static absl::Status read_lengths(OpKernelContext* c, SequenceParams* params) {
+  // Reads what a sequence may have beside a step's inputs.
+  static absl::Status read_options(OpKernelContext* c, const SequenceShapes& shapes, SequenceParams* params) {
     if constexpr (!kStep) {
-      OpInputList lengths;
+      OpInputList lengths, masks;
+      TF_RETURN_IF_ERROR(c->input_list("state_mask", &masks));
+      if (masks.size() > 1) return absl::InvalidArgumentError("state_mask must hold at most one tensor");
+      if (masks.size() == 1) {
+        TF_RETURN_IF_ERROR(
+            invalid(check_shape("state_mask", shape_of(masks[0]), "as outputs", output_shape(shapes, *params))));
+        params->state_mask = data(masks[0]);
+      }
       TF_RETURN_IF_ERROR(c->input_list("sequence_length", &lengths));
       if (lengths.size() == 0) return absl::OkStatus();
       if (lengths.size() > 1) return absl::InvalidArgumentError("sequence_length must hold at most one tensor");

@@ -118,10 +118,12 @@ absl::Status backward_shapes(InferenceContext* c) {
 
 REGISTER_OP("FusedRnnSequence")
     .FUSED_RNN_CELL_ATTRS.Attr("num_lengths: int >= 0")
+    .Attr("num_masks: int >= 0")
     .Attr("time_major: bool")
     .Attr("reverse: bool")
     .Attr("keep: bool")
     .Input("sequence_length: num_lengths * int64")
+    .Input("state_mask: num_masks * T")
     .Output("outputs: T")
     .Output("final_state: num_states * T")
     .Output("saved: uint8")
@@ -138,6 +140,8 @@ biases: [gates * H] each; for gru_reset_after a recurrent one last; for lstm_pee
   i, f and o, [H] each.
 initial_state: h [B, P], and c [B, H] for the lstm.
 sequence_length: nothing, or one [B]: 0 <= length <= T.
+state_mask: nothing, or one tensor like outputs: h is multiplied by it after each step, before the next step takes it or
+  it is final; outputs are not. Without a gradient.
 outputs: [B, T, P], or [T, B, P] if time_major; 0 past a row's length.
 final_state: as initial_state, after each row's last step.
 saved: what the gradient needs; empty where keep is false or no gradient is asked for.
@@ -151,9 +155,11 @@ reverse: runs every row from its own end to its start.
 
 REGISTER_OP("FusedRnnSequenceGrad")
     .FUSED_RNN_CELL_ATTRS.Attr("num_lengths: int >= 0")
+    .Attr("num_masks: int >= 0")
     .Attr("time_major: bool")
     .Attr("reverse: bool")
     .Input("sequence_length: num_lengths * int64")
+    .Input("state_mask: num_masks * T")
     .Input("outputs: T")
     .Input("saved: uint8")
     .Input("d_outputs: T")

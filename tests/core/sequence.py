@@ -98,6 +98,10 @@ def laid_out(array: Array, time_major: bool) -> Array:
     return array if time_major else np.ascontiguousarray(array.swapaxes(0, 1))
 
 
+def laid_out_mask(inputs: Inputs, time_major: bool) -> Array | None:
+    return None if inputs.state_mask is None else laid_out(inputs.state_mask, time_major)
+
+
 def forward(
     route: Route, case: Case, inputs: Inputs, *, time_major: bool = True, threads: int = 1, keep: bool = True
 ) -> tuple[Array, Arrays, Array | None]:
@@ -111,6 +115,7 @@ def forward(
         inputs.initial_state,
         inputs.lengths,
         keep=keep,
+        state_mask=laid_out_mask(inputs, time_major),
         **options(case, route, time_major, threads),
     )
 
@@ -138,6 +143,7 @@ def backward(
         saved,
         None if leave_out_d_y else laid_out(inputs.d_y, time_major),
         inputs.d_final_state,
+        state_mask=laid_out_mask(inputs, time_major),
         **options(case, route, time_major, threads),
     )
 

@@ -31,7 +31,14 @@ def loss(case: Case, inputs: Inputs) -> float:
     """The scalar whose gradients d_y and d_final_state are."""
     weights = inputs.kernels + inputs.biases
     forward = sequence_forward_ref(
-        case.cell, inputs.x, weights, inputs.initial_state, inputs.lengths, case.options, case.reverse
+        case.cell,
+        inputs.x,
+        weights,
+        inputs.initial_state,
+        inputs.lengths,
+        case.options,
+        case.reverse,
+        inputs.state_mask,
     )
     parts = zip([forward.y, *forward.final_state], [inputs.d_y, *inputs.d_final_state], strict=True)
     return float(sum((value * gradient).sum() for value, gradient in parts))
@@ -81,6 +88,7 @@ def test_rows_with_lengths_are_rows_cut_there(case: Case) -> None:
             initial_state=[part[row] for part in inputs.initial_state],
             d_final_state=[part[row] for part in inputs.d_final_state],
             lengths=None,
+            state_mask=None if inputs.state_mask is None else inputs.state_mask[:length, row][turn],
         )
         by_itself = replace(case, T=length, B=1, lengths=None, reverse=False).reference(alone)
         for name in ("y", "d_x"):

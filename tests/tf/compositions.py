@@ -95,7 +95,12 @@ WRAPPED: dict[str, Callable[[Maker], Cell]] = {
     "device": lambda m: m.on_device(m.cell()),
     "variational": lambda m: m.variational(m.cell()),
     "dropout": lambda m: m.dropout(m.cell(), input_keep_prob=ALMOST_ALL, output_keep_prob=ALMOST_ALL),
-    "state_dropout": lambda m: m.stack(m.cell(), m.dropout(m.cell(), state_keep_prob=0.6)),
+    "state_dropout": lambda m: m.stack(
+        m.cell(), m.dropout(m.cell(), state_keep_prob=0.6, variational_recurrent=True, dtype=m.dtype)
+    ),
+    "filtered_dropout": lambda m: m.stack(
+        m.cell(), m.dropout(m.cell(), state_keep_prob=0.6, dropout_state_filter_visitor=lambda state: True)
+    ),
     "foreign": lambda m: m.residual(m.stack(m.cell(), m.foreign(), m.cell())),
     "deep": lambda m: m.variational(
         m.stack(
@@ -107,8 +112,8 @@ WRAPPED: dict[str, Callable[[Maker], Cell]] = {
     ),
 }
 
-# Those that draw numbers to some effect: a variational wrapper when it is made, the other in every step.
-RANDOM = ("variational", "state_dropout", "deep")
+# Those that draw numbers to some effect: variational wrappers when they are made, the filtered in every step.
+RANDOM = ("variational", "state_dropout", "filtered_dropout", "deep")
 
 # cells, x [B, T, I], states, lengths -> outputs [B, T, H] of each cell, final states
 Loop = Callable[[list[Cell], Any, list[Any], Any], tuple[list[Any], list[Any]]]

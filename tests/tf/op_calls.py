@@ -36,6 +36,7 @@ def forward_arguments(case: Case, op: str, dtype: str = "float32") -> Arguments:
     }
     if op.startswith("sequence"):
         found["sequence_length"] = [] if inputs.lengths is None else [inputs.lengths]
+        found["state_mask"] = [] if inputs.state_mask is None else [inputs.state_mask.swapaxes(0, 1)]
     return found | attributes(case, op)
 
 

@@ -135,6 +135,42 @@ def of_second_order(
     return sum(tf.reduce_sum(tf.square(gradient)) for gradient in gradients), sources
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"), [("GRUCell", {}), ("LSTMCell", {"num_proj": 3}), ("BasicRNNCell", {})], ids=str
+)
+def test_a_mask_on_the_state(kind: str, options: dict[str, Any]) -> None:
+    """Values, gradients and second-order ones, against steps with the mask in between."""
+    x = tf.constant(X)
+    with tf.compat.v1.variable_scope("model", initializer=waves):
+        cell = make(FUSED, kind, H, dtype=tf.float64, **options)
+        cell.build(tf.TensorShape([None, H]))
+    mask = tf.constant(2.0 * np.random.default_rng(6).integers(0, 2, (*X.shape[:2], cell.output_size)))
+
+    def whole(state: Any) -> Any:
+        return cell.call_sequence(x, state, None, time_major=True, state_mask=mask)
+
+    def by_steps(state: Any) -> Any:
+        ys = []
+        for t in range(len(X)):
+            y, state = cell.call(x[t], state)
+            state = state._replace(h=state.h * mask[t]) if hasattr(state, "h") else state * mask[t]
+            ys.append(y)
+        return tf.stack(ys), state
+
+    found = []
+    for run in (whole, by_steps):
+        with tf.GradientTape() as second, tf.GradientTape() as first:
+            first.watch(x), second.watch(x)
+            y, state = run(cell.zero_state(X.shape[1], tf.float64))
+            loss = tf.reduce_sum(tf.square(y)) + sum(map(tf.reduce_sum, tf.nest.flatten(state)))
+            gradients = first.gradient(loss, [x, *cell.trainable_variables])
+            norm = sum(tf.reduce_sum(tf.square(gradient)) for gradient in gradients)
+        tensors = [y, *tf.nest.flatten(state), *gradients]
+        tensors += second.gradient(norm, [x, *cell.trainable_variables])
+        found.append({str(k): np.asarray(tensor) for k, tensor in enumerate(tensors)})
+    assert_close("float64", *found)
+
+
 @kinds
 @pytest.mark.parametrize("use_sequence", [True, False])
 def test_an_activation_that_no_kernel_knows(kind: str, use_sequence: bool) -> None:

@@ -31,8 +31,8 @@ from tf.tensorflow_cells import FUSED, REFERENCE, Cell, make, quietly
 v1 = tf.compat.v1
 drop_in = pytest.mark.drop_in
 
-WHOLE = [name for name in WRAPPED if name not in ("foreign", "state_dropout")]
-LAYERS = {"stack": 2, "deep": 5}  # 1 in all others
+WHOLE = [name for name in WRAPPED if name not in ("foreign", "filtered_dropout")]
+LAYERS = {"stack": 2, "state_dropout": 2, "deep": 5}  # 1 in all others
 
 
 def graph_of(library: Any, wrapped: str, loop: Callable[..., Any], directions: str) -> tf.Graph:
@@ -67,8 +67,8 @@ def test_one_op_a_layer_and_nothing_reversed(wrapped: str) -> None:
 
 
 def test_a_layer_that_must_step_leaves_the_others_whole() -> None:
-    """A foreign cell between two fused ones, and dropout on the state of the second of two layers."""
-    for wrapped, whole, steps in (("foreign", 2, 0), ("state_dropout", 1, 1)):
+    """A foreign cell between two fused ones, and dropout on all of the state of the second of two layers."""
+    for wrapped, whole, steps in (("foreign", 2, 0), ("filtered_dropout", 1, 1)):
         ops = ops_of(graph_of(FUSED, wrapped, LOOPS["forward"]["dynamic"], "forward"))
         assert (ops["FusedRnnSequence"], ops["FusedRnnStep"]) == (whole, steps)
         assert ops["While"] + ops["StatelessWhile"] == 1

@@ -119,6 +119,44 @@ def test_one_mask_for_all_rows_and_steps(way: str) -> None:
     np.testing.assert_allclose(results.y, whole * of_outputs / 0.5, rtol=1e-10)
 
 
+def accumulating(library: Any) -> Cell:
+    """A cell whose outputs are the sum of its inputs and its state."""
+
+    def both_identities(shape: Any, dtype: Any = None, partition_info: Any = None) -> Any:
+        return tf.constant(np.concatenate([np.eye(H), np.eye(H)])[: shape[0]].reshape(shape), dtype)
+
+    with v1.variable_scope("sum", initializer=both_identities):
+        cell = make(library, "BasicRNNCell", H, activation=tf.identity, dtype=tf.float64)
+        cell.build(tf.TensorShape([None, H]))
+    return cell
+
+
+@ways
+@pytest.mark.parametrize("keep", [0.75, 0.5])
+def test_states(way: str, keep: float) -> None:
+    """What each step takes from the one before is dropped, the final state too; its output is not."""
+    library, function = WAYS[way]
+    x = x_of("x")
+    cell = dropout(state_keep_prob=keep, seed=1)(library, accumulating(library))
+    y, state = (tensor.numpy() for tensor in quietly(function, cell, tf.constant(x), dtype=tf.float64))
+    np.testing.assert_array_equal(y[:, 0], x[:, 0])
+    taken = np.concatenate([y[:, 1:] - x[:, 1:], state[:, None]], axis=1)
+    mask = np.abs(taken) > 1e-9
+    assert_independent(mask, keep)
+    np.testing.assert_allclose(taken, mask * y / keep, rtol=1e-9, atol=1e-9)
+
+
+def test_masks_of_wrappers_around_one_another() -> None:
+    cell = dropout(state_keep_prob=0.75, seed=1)(FUSED, accumulating(FUSED))
+    cell = dropout(state_keep_prob=0.5, seed=2)(FUSED, make(FUSED, "MultiRNNCell", [cell]))
+    x = tf.constant(x_of("x"))
+    y, (state,) = quietly(fused_rnn.dynamic_rnn, cell, x, dtype=tf.float64)
+    taken = np.concatenate([(y - x).numpy()[:, 1:], state.numpy()[:, None]], axis=1)
+    mask = np.abs(taken) > 1e-9
+    assert_independent(mask, 0.375)
+    np.testing.assert_allclose(taken, mask * y.numpy() / 0.375, rtol=1e-9, atol=1e-9)
+
+
 def session_runs(
     way: str, wrap: Callable[[Any, Cell], Cell], feeds: list[dict[str, float]], graph_seed: int | None = None
 ) -> list[Array]:

@@ -14,8 +14,8 @@ v1 = tf.compat.v1
 pytestmark = pytest.mark.drop_in
 
 
-def lstm() -> Cell:
-    return make(FUSED, "LSTMCell", 4)
+def lstm(**options: Any) -> Cell:
+    return make(FUSED, "LSTMCell", 4, **options)
 
 
 def wrap(wrapper: str, cell: Cell, *args: Any, **options: Any) -> Cell:
@@ -44,7 +44,7 @@ def test_a_line_for_each_layer() -> None:
     layers = stack(
         wrap("DropoutWrapper", wrap("ResidualWrapper", lstm()), 0.5),
         make(REFERENCE, "GRUCell", 4),
-        wrap("ResidualWrapper", wrap("DropoutWrapper", lstm(), state_keep_prob=0.25)),
+        wrap("ResidualWrapper", wrap("DropoutWrapper", lstm(state_is_tuple=False), state_keep_prob=0.25)),
         stack(lstm(), own()),
         wrap("ResidualWrapper", lstm(), lambda inputs, outputs: inputs - outputs),
     )
@@ -72,8 +72,8 @@ def test_what_speaks_against_a_whole_stack() -> None:
 def test_a_keep_prob_that_is_a_tensor() -> None:
     with tf.Graph().as_default():
         keep = v1.placeholder(tf.float32, [])
-        assert "whole" in fused_rnn.explain(wrap("DropoutWrapper", lstm(), keep, keep))
-        text = fused_rnn.explain(wrap("DropoutWrapper", lstm(), state_keep_prob=keep))
+        assert "whole" in fused_rnn.explain(wrap("DropoutWrapper", lstm(), keep, keep, keep))
+        text = fused_rnn.explain(wrap("DropoutWrapper", lstm(state_is_tuple=False), state_keep_prob=keep))
         assert text.endswith("DropoutWrapper has a state_keep_prob")
 
 

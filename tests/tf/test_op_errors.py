@@ -19,7 +19,7 @@ from tf.scripts import run_script
 v1 = tf.compat.v1
 ERRORS = (ValueError, TypeError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 
-LSTM = Case("malformed", "lstm", T=3, B=2, I=4, H=5, lengths=(3, 1), forget_bias=0.3)
+LSTM = Case("malformed", "lstm", T=3, B=2, I=4, H=5, lengths=(3, 1), forget_bias=0.3, masked=True)
 GRU = Case("malformed", "gru", T=3, B=2, I=4, H=5, lengths=(3, 1))
 RESET_AFTER = Case("malformed", "gru_reset_after", T=3, B=2, I=4, H=5)
 
@@ -67,6 +67,11 @@ SEQUENCE: Wrong = [
     ("inputs", zeros(2, 4)),
     ("inputs", zeros(2, 3, 4, 1)),
     ("inputs", zeros(2, 3, 0)),
+    ("state_mask", [zeros(2, 3, 4)]),
+    ("state_mask", [zeros(3, 2, 5)]),
+    ("state_mask", [zeros(2, 5)]),
+    ("state_mask", [zeros()]),
+    ("state_mask", [zeros(2, 3, 5)] * 2),
     ("sequence_length", [np.array([3, -1])]),
     ("sequence_length", [np.array([4, 1])]),
     ("sequence_length", [np.array([3, 2**62])]),
