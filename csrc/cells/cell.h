@@ -95,7 +95,7 @@ FUSED_RNN_FN constexpr bool projects(int stage) {
 
 // Where the gates of a kernel begin.
 template <typename C>
-FUSED_RNN_FN constexpr int first_gate(int kernel) {
+constexpr int first_gate(int kernel) {
   int gate = 0;
   for (int k = 0; k < kernel; ++k) gate += C::kInfo.kernel_gates[k];
   return gate;
@@ -103,7 +103,7 @@ FUSED_RNN_FN constexpr int first_gate(int kernel) {
 
 // Whether a stage takes the recurrent product of a kernel.
 template <typename C>
-FUSED_RNN_FN constexpr bool in_stage(int kernel, int stage) {
+constexpr bool in_stage(int kernel, int stage) {
   const int gate = first_gate<C>(kernel);
   return gate >= C::kStage[stage].first && gate < C::kStage[stage].first + C::kStage[stage].count;
 }
@@ -123,7 +123,9 @@ FUSED_RNN_FN int64_t stage_depth(const Sizes& sizes, int stage) {
 template <typename C, typename Sizes>
 FUSED_RNN_FN int64_t kernel_width(const Sizes& sizes, int kernel) {
   const bool projection = C::kInfo.projected && kernel == C::kInfo.kernels - 1;
-  return projection ? sizes.P : C::kInfo.kernel_gates[kernel] * sizes.H;
+  static_assert(kMaxKernels == 2);
+  constexpr int kGates[] = {C::kInfo.kernel_gates[0], C::kInfo.kernel_gates[1]};  // device code cannot index kInfo
+  return projection ? sizes.P : kGates[kernel] * sizes.H;
 }
 template <typename C, typename Sizes>
 FUSED_RNN_FN int64_t kernel_input_rows(const Sizes& sizes, int kernel) {
@@ -131,7 +133,7 @@ FUSED_RNN_FN int64_t kernel_input_rows(const Sizes& sizes, int kernel) {
 }
 
 template <typename C, typename Sizes>
-FUSED_RNN_FN int64_t kernel_rows(const Sizes& sizes, int kernel) {
+int64_t kernel_rows(const Sizes& sizes, int kernel) {
   return kernel_input_rows<C>(sizes, kernel) + stage_depth(sizes, in_stage<C>(kernel, 0) ? 0 : 1);
 }
 

@@ -143,9 +143,10 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
   if constexpr (Stage::kOutput) p.d_h[b * p.P + unit] = kFirst || CellType::kInfo.projected ? u.d_h_prev : u.d_h;
   if constexpr (kFirst && kHasC) p.d_c[b * p.H + unit] = u.d_c_prev;
   if constexpr (kFirst && CellType::kStages > 1) p.operand[b * p.H + unit] = to_storage<S>(u.operand);
+  constexpr Range kWritten = CellType::kWritten[kStageIndex];
 #pragma unroll
-  for (int i = 0; i < CellType::kWritten[kStageIndex].count; ++i) {
-    constexpr int kFirstColumn = CellType::kWritten[kStageIndex].first;
+  for (int i = 0; i < kWritten.count; ++i) {
+    constexpr int kFirstColumn = kWritten.first;
     const int64_t place = b * d_z_width<CellType>(p) + (kFirstColumn + i) * p.H + unit;
     p.d_z[place] = u.d_z[kFirstColumn + i];
     p.d_z_rounded[place] = to_storage<S>(u.d_z[kFirstColumn + i]);
