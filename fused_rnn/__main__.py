@@ -87,7 +87,7 @@ def _run_script(path: str, *arguments: str) -> None:
         _new_main()
         runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
         return
-    file = os.path.abspath(path)
+    file = os.path.join(os.getcwd(), path)
     try:
         with io.open_code(file) as stream:
             source = stream.read()

@@ -13,6 +13,7 @@ from tensorflow.python.ops import control_flow_util
 
 from fused_rnn import composite
 from fused_rnn.cell import Cell
+from fused_rnn.scan import split
 
 __all__ = ["sequence", "step"]
 
@@ -79,12 +80,12 @@ def _attributes_of(cell: Cell, dtype: tf.DType) -> dict[str, str]:
     are float32. Limits are numbers of the dtype, as in `tf.clip_by_value`."""
 
     def limit(value: float | None) -> str:
-        return float("inf" if value is None else dtype.as_numpy_dtype(value)).hex()
+        return repr(float("inf" if value is None else dtype.as_numpy_dtype(value)))
 
     return {
         "cell": cell.name,
         "activation": cell.activation,
-        "forget_bias": float(cell.forget_bias).hex(),
+        "forget_bias": repr(float(cell.forget_bias)),
         "cell_clip": limit(cell.cell_clip),
         "proj_clip": limit(cell.proj_clip),
     }
@@ -93,7 +94,7 @@ def _attributes_of(cell: Cell, dtype: tf.DType) -> dict[str, str]:
 def _cell_of(op: tf.Operation) -> Cell:
     """The cell that an op's attributes describe."""
     name, activation, *numbers = (tf.compat.as_str(op.get_attr(name)) for name in _CELL_ATTRIBUTES)
-    forget_bias, *limits = map(float.fromhex, numbers)
+    forget_bias, *limits = map(float, numbers)
     return Cell(name, activation, forget_bias, *(None if limit == math.inf else limit for limit in limits))
 
 
@@ -110,15 +111,6 @@ def _refuse_xla() -> None:
         raise NotImplementedError(
             "fused_rnn has no kernels for XLA: call it outside of tf.function(jit_compile=True)"
         )
-
-
-def _split(values: Sequence[Any], *counts: int) -> list[list[Any]]:
-    """The first counts[0] values, the next counts[1], and so on."""
-    parts, at = [], 0
-    for count in counts:
-        parts.append(list(values[at : at + count]))
-        at += count
-    return parts
 
 
 def _counts(op: tf.Operation) -> tuple[int, int, int]:
@@ -147,7 +139,7 @@ def _flatten(gradients: Any) -> list[tf.Tensor]:
 @tf.RegisterGradient("FusedRnnSequence")
 def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
     counts = _counts(op)
-    inputs, kernels, biases, states, lengths, masks = _split(op.inputs, 1, *counts, *_optional_counts(op))
+    inputs, kernels, biases, states, lengths, masks = split(op.inputs, 1, *counts, *_optional_counts(op))
     d_sequence, *d_final_state = _given(d_outputs[:-1], op.outputs[:-1])
     gradients = _library.fused_rnn_sequence_grad(
         inputs[0],
@@ -167,7 +159,7 @@ def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Te
 
 @tf.RegisterGradient("FusedRnnStep")
 def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
-    inputs, kernels, biases, states = _split(op.inputs, 1, *_counts(op))
+    inputs, kernels, biases, states = split(op.inputs, 1, *_counts(op))
     gradients = _library.fused_rnn_step_grad(
         inputs[0],
         kernels,
@@ -185,7 +177,7 @@ def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor
 def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
     """For derivatives of second order and in forward mode; nothing else calls it."""
     counts, optional = _counts(op), _optional_counts(op)
-    *groups, lengths, masks, results, d_results = _split(op.inputs, 1, *counts, *optional, 2, 1 + counts[2])
+    *groups, lengths, masks, results, d_results = split(op.inputs, 1, *counts, *optional, 2, 1 + counts[2])
     d_arguments, d_d_results = composite.gradients_of_gradients(
         composite.sequence,
         _arguments(groups),
@@ -202,7 +194,7 @@ def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> lis
 @tf.RegisterGradient("FusedRnnStepGrad")
 def _step_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
     counts = _counts(op)
-    *groups, results, d_results = _split(op.inputs, 1, *counts, counts[2] + 1, counts[2])
+    *groups, results, d_results = split(op.inputs, 1, *counts, counts[2] + 1, counts[2])
     d_arguments, d_d_results = composite.gradients_of_gradients(
         composite.step, _arguments(groups), d_results, _given(d_gradients, op.outputs), cell=_cell_of(op)
     )

@@ -151,7 +151,8 @@ def _dynamic_steps(arguments: dict[str, Any]) -> Any:
 
 
 def _static_steps(arguments: dict[str, Any]) -> int:
-    return len(arguments["inputs"])
+    inputs = arguments["inputs"]
+    return len(inputs) if isinstance(inputs, (list, tuple)) else 0  # TensorFlow's function says what is wrong
 
 
 def _after_clock(values: Any) -> tuple[Any, tf.Tensor]:

@@ -6,6 +6,7 @@ values, checkpoints, wrappers and `isinstance` go on as before. They work with a
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -46,21 +47,43 @@ else:
 class FusedCell(_RNNCell):
     """What the fused cells add to TensorFlow's: their weights and states as the ops take them."""
 
-    _op_cell: Cell | None  # None: the ops have no such cell
+    _op_name: str  # of the cell in the ops
     reference_call = reference.BasicRNNCell.__call__  # the one of all of TensorFlow's cells
     _activation: Callable[[tf.Tensor], tf.Tensor]
+
+    def _numbers(self) -> dict[str, Any]:
+        """What goes with the name in a `Cell`, as the user gave it."""
+        return {}
+
+    def _unknown_to_the_ops(self) -> str | None:
+        """What no kernel can do, in words; None if the ops have such a cell."""
+        if _name_of(self._activation) is None:
+            return "an activation that no kernel knows"
+        for name, value in self._numbers().items():
+            if value is not None and not isinstance(value, numbers.Real):
+                return f"a {name} that is not a number"
+            if name != "forget_bias" and value is not None and value < 0:
+                return f"a negative {name}"
+        return None
+
+    @property
+    def _op_cell(self) -> Cell | None:
+        """The cell as the ops know it, by its attributes as they are now; None if they have none such."""
+        if self._unknown_to_the_ops() is not None:
+            return None
+        return Cell(self._op_name, _name_of(self._activation) or "", **self._numbers())
+
+    def _warn_of_the_unknown(self) -> None:
+        unknown = self._unknown_to_the_ops()
+        if unknown is not None:
+            text = (
+                f"{type(self).__name__} {self.name!r} runs TensorFlow's own operations, one by one: it has "
+            )
+            warnings.warn(text + unknown, stacklevel=3)
 
     def build(self, inputs_shape: Any) -> None:
         """Makes the variables."""
         _quietly(super().build, inputs_shape)
-
-    def _use_op(self, name: str, **numbers: Any) -> None:
-        """Chooses the op's cell, once the cell knows its activation."""
-        activation = _name_of(self._activation)
-        self._op_cell = None if activation is None else Cell(name, activation, **numbers)
-        if activation is None:
-            text = f"{type(self).__name__} {self.name!r} runs TensorFlow's own operations, one by one: "
-            warnings.warn(text + f"no kernel knows its activation {self._activation}", stacklevel=3)
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Kernels [I + H, gates * H] and biases [gates * H], in the order of the op."""
@@ -75,10 +98,11 @@ class FusedCell(_RNNCell):
 
     def call(self, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
         """One step: inputs [B, I] and the state -> outputs [B, H] and the new state."""
-        if self._op_cell is None:
+        cell = self._op_cell
+        if cell is None:
             return super().call(inputs, state)
         kernels, biases = self._weights()
-        new_state = ops.step(self._op_cell, inputs, kernels, biases, self._unpack_state(state))
+        new_state = ops.step(cell, inputs, kernels, biases, self._unpack_state(state))
         return new_state[0], self._pack_state(new_state)
 
     def call_sequence(
@@ -97,10 +121,11 @@ class FusedCell(_RNNCell):
         multiplied by it after each step, before the next takes it or it is final; outputs are not. The cell
         must be built, and its activation one that the ops know.
         """
-        assert self._op_cell is not None
+        cell = self._op_cell
+        assert cell is not None
         kernels, biases = self._weights()
         outputs, final_state = ops.sequence(
-            self._op_cell,
+            cell,
             inputs,
             kernels,
             biases,
@@ -119,6 +144,8 @@ class BasicRNNCell(FusedCell, reference.BasicRNNCell):
     Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.BasicRNNCell`.
     """
 
+    _op_name = "rnn"
+
     def __init__(
         self,
         num_units: int,
@@ -129,7 +156,7 @@ class BasicRNNCell(FusedCell, reference.BasicRNNCell):
         **kwargs: Any,
     ) -> None:
         _quietly(super().__init__, num_units, activation, reuse, name, dtype, **kwargs)
-        self._use_op("rnn")
+        self._warn_of_the_unknown()
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._kernel), _tensors(self._bias)
@@ -141,6 +168,8 @@ class GRUCell(FusedCell, reference.GRUCell):
 
     Arguments, variables and state as `tf.compat.v1.nn.rnn_cell.GRUCell`.
     """
+
+    _op_name = "gru"
 
     def __init__(
         self,
@@ -164,7 +193,7 @@ class GRUCell(FusedCell, reference.GRUCell):
             dtype,
             **kwargs,
         )
-        self._use_op("gru")
+        self._warn_of_the_unknown()
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._gate_kernel, self._candidate_kernel), _tensors(
@@ -179,6 +208,11 @@ class _LSTM(FusedCell):
     _kernel: tf.Variable
     _bias: tf.Variable
     _num_units: int
+    _forget_bias: Any
+    _op_name = "lstm"
+
+    def _numbers(self) -> dict[str, Any]:
+        return {"forget_bias": self._forget_bias}
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         return _tensors(self._kernel), _tensors(self._bias)
@@ -215,7 +249,7 @@ class BasicLSTMCell(_LSTM, reference.BasicLSTMCell):
     ) -> None:
         options = (num_units, forget_bias, state_is_tuple, activation, reuse, name, dtype)
         _quietly(super().__init__, *options, **kwargs)
-        self._use_op("lstm", forget_bias=forget_bias)
+        self._warn_of_the_unknown()
 
 
 class LSTMCell(_LSTM, reference.LSTMCell):
@@ -227,6 +261,8 @@ class LSTMCell(_LSTM, reference.LSTMCell):
     """
 
     _use_peepholes: bool
+    _cell_clip: Any
+    _proj_clip: Any
     _num_proj: int | None
     _proj_kernel: tf.Variable
     _w_i_diag: tf.Variable
@@ -269,8 +305,14 @@ class LSTMCell(_LSTM, reference.LSTMCell):
             dtype,
             **kwargs,
         )
-        kind = "lstm_projected" if num_proj else "lstm_peephole" if use_peepholes else "lstm"
-        self._use_op(kind, forget_bias=forget_bias, cell_clip=cell_clip, proj_clip=proj_clip)
+        self._warn_of_the_unknown()
+
+    @property
+    def _op_name(self) -> str:  # type: ignore[override]
+        return "lstm_projected" if self._num_proj else "lstm_peephole" if self._use_peepholes else "lstm"
+
+    def _numbers(self) -> dict[str, Any]:
+        return super()._numbers() | {"cell_clip": self._cell_clip, "proj_clip": self._proj_clip}
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         kernels, biases = super()._weights()
@@ -286,9 +328,8 @@ class LSTMCell(_LSTM, reference.LSTMCell):
 def _name_of(activation: Callable[[tf.Tensor], tf.Tensor]) -> str | None:
     """The ops' name of an activation of TensorFlow's or Keras's; None if it is another."""
     package = (getattr(activation, "__module__", None) or "").split(".")[0]
-    name = {"linear": "identity"}.get(
-        getattr(activation, "__name__", ""), getattr(activation, "__name__", "")
-    )
+    name = getattr(activation, "__name__", "")
+    name = "identity" if name == "linear" else name
     return name if package in ("tensorflow", "tf_keras", "keras") and name in ACTIVATIONS else None
 
 

@@ -62,8 +62,9 @@ def obstacle(cell: Any) -> str | None:
         if base is None:
             return f"{name} is not a cell of fused_rnn"
         return f"{name} has a {_overridden(cell, base)} of its own"
-    if kind == "cell" and cell._op_cell is None:
-        return f"{name} has an activation that no kernel knows"
+    unknown = cell._unknown_to_the_ops() if kind == "cell" else None
+    if unknown is not None:
+        return f"{name} has {unknown}"
     if kind == "dropout" and should_drop(cell._state_keep_prob) and not _takes_masks(cell):
         value = cell._state_keep_prob
         return f"{name} has {f'state_keep_prob={value}' if isinstance(value, float) else 'a state_keep_prob'}"

@@ -1,12 +1,11 @@
 // The ops' kernels: each checks, allocates, fills Params and calls the core.
 #include <atomic>
+#include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <type_traits>
 
 #include "csrc/check.h"
 #include "csrc/sequence.h"
-#include "csrc/tf/shapes.h"
 #include "tensorflow/core/framework/device.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/lib/core/threadpool.h"
@@ -25,6 +24,15 @@ using ::tensorflow::OpKernelContext;
 using ::tensorflow::OpOutputList;
 using ::tensorflow::Tensor;
 using ::tensorflow::TensorShape;
+
+DType dtype_of(tensorflow::DataType dtype) {
+  switch (dtype) {
+    case tensorflow::DT_DOUBLE: return DType::kFloat64;
+    case tensorflow::DT_HALF: return DType::kFloat16;
+    case tensorflow::DT_BFLOAT16: return DType::kBFloat16;
+    default: return DType::kFloat32;
+  }
+}
 
 absl::Status invalid(const Status& status) {
   return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message);
@@ -171,9 +179,9 @@ class CellOp : public OpKernel {
   static absl::Status read_number(OpKernelConstruction* c, const char* name, double* number) {
     std::string text;
     TF_RETURN_IF_ERROR(c->GetAttr(name, &text));
-    char* end = nullptr;
-    *number = std::strtod(text.c_str(), &end);
-    if (!text.empty() && *end == 0) return absl::OkStatus();
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, *number);  // which minds no locale
+    if (error == std::errc() && stop == end) return absl::OkStatus();
     return absl::InvalidArgumentError(std::string(name) + " must be a number, got " + text);
   }
 

@@ -1,6 +1,5 @@
 // The ops' definitions and shape functions.
 #include "csrc/check.h"
-#include "csrc/tf/shapes.h"
 #include "tensorflow/core/framework/common_shape_fns.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -53,31 +52,58 @@ absl::Status check_known_shapes(InferenceContext* c, bool step) {
   return status.ok() ? absl::OkStatus() : absl::InvalidArgumentError(status.message);
 }
 
+// The widths of the states as far as the kernels tell: P of h, H of c.
+absl::Status state_widths(InferenceContext* c, DimensionHandle (*widths)[kMaxStates]) {
+  std::string name;
+  Cell cell;
+  TF_RETURN_IF_ERROR(c->GetAttr("cell", &name));
+  if (const Status status = find_cell(name, &cell); !status.ok()) return absl::InvalidArgumentError(status.message);
+  const CellInfo& info = cell_info(cell);
+  std::vector<ShapeHandle> kernels;
+  TF_RETURN_IF_ERROR(c->input("kernels", &kernels));
+  ShapeHandle first, last;
+  TF_RETURN_IF_ERROR(c->WithRank(kernels.front(), 2, &first));
+  TF_RETURN_IF_ERROR(c->WithRank(kernels.back(), 2, &last));
+  TF_RETURN_IF_ERROR(c->Divide(c->Dim(first, 1), info.kernel_gates[0], true, &(*widths)[1]));
+  (*widths)[0] = info.projected ? c->Dim(last, 1) : (*widths)[1];
+  return absl::OkStatus();
+}
+
 absl::Status forward_shapes(InferenceContext* c, bool step) {
   TF_RETURN_IF_ERROR(check_known_shapes(c, step));
   std::vector<ShapeHandle> inputs, states;
   TF_RETURN_IF_ERROR(c->input("inputs", &inputs));
   TF_RETURN_IF_ERROR(c->input("initial_state", &states));
-  ShapeHandle x, state;
+  ShapeHandle x;
   TF_RETURN_IF_ERROR(c->WithRank(inputs[0], step ? 2 : 3, &x));
-  if (states.empty()) return absl::InvalidArgumentError("initial_state must hold at least one tensor");
-  TF_RETURN_IF_ERROR(c->WithRank(states[0], 2, &state));
-  DimensionHandle batch = c->Dim(state, 0);
+  DimensionHandle widths[kMaxStates];
+  TF_RETURN_IF_ERROR(state_widths(c, &widths));
+  DimensionHandle batch = c->UnknownDim();
+  for (size_t k = 0; k < states.size() && k < kMaxStates; ++k) {
+    ShapeHandle state;
+    TF_RETURN_IF_ERROR(c->WithRank(states[k], 2, &state));
+    TF_RETURN_IF_ERROR(c->Merge(batch, c->Dim(state, 0), &batch));
+    const DimensionHandle width = c->Dim(state, 1);
+    DimensionHandle merged;
+    if (!c->Merge(widths[k], width, &merged).ok()) {
+      return absl::InvalidArgumentError("initial_state " + std::string(k == 0 ? "h" : "c") + " must have " +
+                                        std::to_string(c->Value(widths[k])) + " columns, got " +
+                                        std::to_string(c->Value(width)));
+    }
+    widths[k] = merged;
+  }
   if (step) {
     TF_RETURN_IF_ERROR(c->Merge(batch, c->Dim(x, 0), &batch));
   } else {
     bool time_major = false;
     TF_RETURN_IF_ERROR(c->GetAttr("time_major", &time_major));
     TF_RETURN_IF_ERROR(c->Merge(batch, c->Dim(x, time_major ? 1 : 0), &batch));
-    const DimensionHandle time = c->Dim(x, time_major ? 0 : 1), units = c->Dim(state, 1);
-    const ShapeHandle y = time_major ? c->MakeShape({time, batch, units}) : c->MakeShape({batch, time, units});
+    const DimensionHandle time = c->Dim(x, time_major ? 0 : 1);
+    const ShapeHandle y = time_major ? c->MakeShape({time, batch, widths[0]}) : c->MakeShape({batch, time, widths[0]});
     TF_RETURN_IF_ERROR(c->set_output("outputs", {y}));
   }
   std::vector<ShapeHandle> final_state;
-  for (const ShapeHandle& initial : states) {
-    TF_RETURN_IF_ERROR(c->WithRank(initial, 2, &state));
-    final_state.push_back(c->MakeShape({batch, c->Dim(state, 1)}));
-  }
+  for (size_t k = 0; k < states.size(); ++k) final_state.push_back(c->MakeShape({batch, widths[k < 1 ? 0 : 1]}));
   TF_RETURN_IF_ERROR(c->set_output("final_state", final_state));
   return c->set_output("saved", {c->Vector(InferenceContext::kUnknownDim)});
 }
@@ -147,8 +173,8 @@ final_state: as initial_state, after each row's last step.
 saved: what the gradient needs; empty where keep is false or no gradient is asked for.
 cell: rnn, lstm, lstm_peephole, lstm_projected (which has peepholes, too), gru or gru_reset_after.
 activation: tanh, relu, sigmoid, softsign, elu or identity.
-forget_bias: a number that is added to the forget gate of the lstm, in C's hexadecimal notation, which keeps all
-  digits: float attributes are float32.
+forget_bias: a number that is added to the forget gate of the lstm, as text with all its digits: float attributes are
+  float32.
 cell_clip, proj_clip: likewise, the limits of c, and of h where it is projected; inf for none.
 reverse: runs every row from its own end to its start.
 )doc");

@@ -15,7 +15,7 @@ from cases import OPTION_CASES, Case
 from compare import assert_close
 from tf.cell_runs import Loop, expected, fused_loop, run_cell, tensorflow_loop, waves
 from tf.evaluate import MODES
-from tf.tensorflow_cells import FUSED, KINDS, REFERENCE, make, quietly
+from tf.tensorflow_cells import FUSED, KINDS, REFERENCE, Cell, make, quietly
 
 pytestmark = pytest.mark.drop_in
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -189,7 +189,7 @@ def test_says_so_once(kind: str) -> None:
         for _ in range(2):
             cell(tf.constant(X[0]), cell.zero_state(4, tf.float64))
     (text,) = [str(warning.message) for warning in caught if "kernel" in str(warning.message)]
-    assert text.startswith(f"{kind} 'six' runs TensorFlow's own operations, one by one: no kernel knows")
+    assert text.startswith(f"{kind} 'six' runs TensorFlow's own operations, one by one: it has an activation")
     assert fused_rnn.explain(cell) == (
         f"{kind}({H}): step by step: {kind} has an activation that no kernel knows"
     )
@@ -204,3 +204,72 @@ def test_activations_that_kernels_know(kind: str, activation: Any) -> None:
         warnings.simplefilter("error")
         cell = getattr(FUSED, kind)(H, activation=activation)
     assert "whole sequence in one op" in fused_rnn.explain(cell)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell_clip": -0.5},
+        {"num_proj": 3, "proj_clip": -0.25},
+        {"cell_clip": np.float32(0.25)},
+        {"cell_clip": tf.constant(0.25, tf.float64)},
+        {"forget_bias": tf.constant(0.3, tf.float64)},
+        {"cell_clip": np.linspace(0.1, 0.5, H)},
+    ],
+    ids=str,
+)
+def test_numbers_of_other_kinds(options: dict[str, Any]) -> None:
+    actual = unrolled(FUSED, "LSTMCell", True, **options)
+    assert_close("float64", actual, unrolled(REFERENCE, "LSTMCell", **options))
+
+
+def test_a_limit_that_is_fed() -> None:
+    found = []
+    for library in (FUSED, REFERENCE):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            limit = tf.compat.v1.placeholder(tf.float64, [])
+            with tf.compat.v1.variable_scope("model", initializer=waves):
+                cell = make(library, "LSTMCell", H, cell_clip=limit, forget_bias=limit, dtype=tf.float64)
+                y, _ = quietly(fused_rnn.dynamic_rnn, cell, tf.constant(X), dtype=tf.float64)
+            session.run(tf.compat.v1.global_variables_initializer())
+            found.append({"y": session.run(y, {limit: 0.25})})
+    assert_close("float64", *found)
+
+
+@pytest.mark.parametrize("use_sequence", [True, False])
+def test_options_that_change_later(use_sequence: bool) -> None:
+    """A program may set what its cells hold: it goes for all steps from then on."""
+    found = []
+    for library in (FUSED, REFERENCE):
+        with tf.compat.v1.variable_scope("model", initializer=waves):
+            cell = make(library, "LSTMCell", H, dtype=tf.float64)
+            cell._activation, cell._forget_bias, cell._cell_clip = tf.nn.relu, 0.25, 0.5
+            loop = fused_rnn.dynamic_rnn if use_sequence else tf.compat.v1.nn.dynamic_rnn
+            found.append({"y": quietly(loop, cell, tf.constant(X), dtype=tf.float64)[0].numpy()})
+    assert_close("float64", *found)
+
+
+@pytest.mark.parametrize("use_sequence", [True, False])
+@pytest.mark.parametrize(("kind", "options"), [("GRUCell", {}), ("LSTMCell", {"num_proj": 3})], ids=str)
+def test_widths_in_a_graph(kind: str, options: dict[str, Any], use_sequence: bool) -> None:
+    """The kernels tell the widths of states; a state of another is an error before anything runs."""
+    v1 = tf.compat.v1
+
+    def build(width: int | None) -> tuple[Cell, Any, Any]:
+        x = v1.placeholder(tf.float32, [None, None, 4])
+        cell = make(FUSED, kind, H, **options)
+        state = tf.nest.map_structure(lambda _: v1.placeholder(tf.float32, [None, width]), cell.state_size)
+        if use_sequence:
+            return cell, *quietly(fused_rnn.dynamic_rnn, cell, x, initial_state=state)
+        return cell, *quietly(cell, x[:, 0], state)
+
+    with tf.Graph().as_default():
+        cell, y, state = build(None)
+        assert y.shape[-1] == cell.output_size
+        sizes = tf.nest.map_structure(lambda part: part.shape[1], state)
+        assert sizes == cell.state_size
+    with (
+        tf.Graph().as_default(),
+        pytest.raises(ValueError, match=r"initial_state h must have \d columns, got 9"),
+    ):
+        build(9)
