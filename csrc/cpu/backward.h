@@ -41,7 +41,8 @@ class BackwardDriver {
       blocks_[i].d_h = workspace.take<T>(count * P_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
-    gradient_scratch_ = workspace.take<T>(gradient_scratch_size() * larger(1, p_.threads.count));
+    gradient_scratch_ =
+        workspace.take<T>(WeightGradientScratch<T>::size(gradient_width()) * larger(1, p_.threads.count));
   }
 
   void run() {
@@ -312,66 +313,81 @@ class BackwardDriver {
     });
   }
 
-  // For each kernel, some gates at a time: the rows of x, and the rows of h (or of the operand of its stage).
+  // For each kernel, some gates at a time: the rows of x and those of h (or of the operand of its stage), together
+  // where they meet the same columns of d_z.
   void weight_gradients(Team& team) const {
     constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
     WeightGradient<S> jobs[kMaxJobs];
-    int64_t last_task[kMaxJobs], tasks = 0;
+    int64_t last_unit[kMaxJobs], units = 0;  // a task counts as many units as it has gates
     int count = 0;
+    const auto add = [&](const WeightGradient<S>& job) {
+      jobs[count] = job;
+      last_unit[count++] = units += weight_gradient_tasks(job) * job.gates;
+    };
     for (int gate = 0; gate < C::kInfo.gates;) {
       const GatePlace place = gate_place<C>(gate);
       const int gates = gates_together<T>(C::kInfo.kernel_gates[place.kernel] - place.index, H_);
-      for (const bool recurrent : {false, true}) {
-        jobs[count] = weight_gradient(gate, gates, recurrent);
-        last_task[count] = tasks += weight_gradient_tasks(jobs[count]);
-        ++count;
+      WeightGradient<S> job = weight_gradient(gate, gates, 0, C::input_column(gate));
+      job.left[0].rows = x_rows_, job.left[0].M = p_.I;
+      if (C::input_column(gate) == C::recurrent_column(gate)) {
+        job.left[1] = recurrent_left(gate);
+        add(job);
+      } else {
+        add(job);
+        job = weight_gradient(gate, gates, p_.I, C::recurrent_column(gate));
+        job.left[0] = recurrent_left(gate);
+        add(job);
       }
       gate += gates;
     }
     if constexpr (C::kInfo.projected) {
-      jobs[count] = weight_gradient(C::kInfo.gates, 1, true);
-      last_task[count] = tasks += weight_gradient_tasks(jobs[count]);
-      ++count;
+      WeightGradient<S> job = weight_gradient(C::kInfo.gates, 1, 0, C::recurrent_column(C::kInfo.gates));
+      job.left[0] = recurrent_left(C::kInfo.gates);
+      add(job);
     }
-    team.share(tasks, [&](int part, int64_t begin, int64_t end) {
-      const WeightGradientScratch<T> scratch(gradient_scratch_ + part * gradient_scratch_size());
-      for (int64_t task = begin; task < end; ++task) {
-        int i = 0;
-        while (task >= last_task[i]) ++i;
-        weight_gradient_task(jobs[i], task - (i > 0 ? last_task[i - 1] : 0), scratch);
+    team.share(units, [&](int part, int64_t begin, int64_t end) {
+      const WeightGradientScratch<T> scratch(
+          gradient_scratch_ + part * WeightGradientScratch<T>::size(gradient_width()), gradient_width());
+      int i = 0;
+      for (int64_t unit = begin; unit < end; ++unit) {
+        while (unit >= last_unit[i]) ++i;
+        const int64_t in_job = unit - (i > 0 ? last_unit[i - 1] : 0);
+        if (in_job % jobs[i].gates == 0) weight_gradient_task(jobs[i], in_job / jobs[i].gates, scratch);
       }
     });
   }
 
-  int64_t gradient_scratch_size() const {
-    return WeightGradientScratch<T>::size(larger(gates_together<T>(C::kInfo.gates, H_) * H_, P_));
-  }
+  // The most columns of a job.
+  int64_t gradient_width() const { return larger(gates_together<T>(C::kInfo.gates, H_) * H_, P_); }
 
-  WeightGradient<S> weight_gradient(int gate, int gates, bool recurrent) const {
+  // All but the left operands; from kernel row `row` on.
+  WeightGradient<S> weight_gradient(int gate, int gates, int64_t row, int column) const {
     const GatePlace place = gate_place<C>(gate);
-    const int64_t stride = kernel_width<C>(p_, place.kernel);
     WeightGradient<S> g;
-    const int stage = kLast > 0 && gate >= C::kStage[kLast].first ? kLast : 0;
-    if (recurrent && stage > 0) {
-      g.left_array = operand_;
-      g.left_stride = H_;
-    } else if (recurrent && p_.state_mask != nullptr) {
-      g.left_array = masked_h_;
-      g.left_stride = P_;
-    } else {
-      g.left = recurrent ? h_rows_ : x_rows_;
-    }
-    g.d_z = d_z(0, recurrent ? C::recurrent_column(gate) : C::input_column(gate));
+    g.d_z = d_z(0, column);
     g.d_z_stride = d_z_stride_;
     g.pairs = pairs_;
-    g.M = recurrent ? stage_depth(p_, stage) : p_.I;
     g.N = gate < C::kInfo.gates ? p_.H : p_.P;
     g.gates = gates;
     g.threads = p_.threads.count;
-    const int64_t row = recurrent ? kernel_input_rows<C>(p_, place.kernel) : 0;
-    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + row * stride + place.index * p_.H;
-    g.out_stride = stride;
+    g.out_stride = kernel_width<C>(p_, place.kernel);
+    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + row * g.out_stride + place.index * p_.H;
     return g;
+  }
+
+  // What meets a gate's rows of h: h before the step, or the operand of its stage.
+  GradientLeft<S> recurrent_left(int gate) const {
+    GradientLeft<S> left;
+    const int stage = kLast > 0 && gate >= C::kStage[kLast].first ? kLast : 0;
+    left.M = stage_depth(p_, stage);
+    if (stage > 0) {
+      left.array = operand_, left.stride = H_;
+    } else if (p_.state_mask != nullptr) {
+      left.array = masked_h_, left.stride = P_;
+    } else {
+      left.rows = h_rows_;
+    }
+    return left;
   }
 
   // Sums one panel of one column of d_z over all pairs, and stores it into the biases that it is the gradient of.

@@ -63,8 +63,9 @@ void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t
   }
 }
 
-// packed [units, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z. width is
-// that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last unit and past the columns.
+// packed [units, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z. width
+// is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last unit and past the
+// columns.
 template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
                      Compute<S>* packed) {

@@ -6,20 +6,31 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// The gradient of the rows of one kernel that meet one left operand, for some gates side by side:
-//   out[m, gate * N + n] = sum over pairs of left[pair][m] * d_z[pair, gate * N_ + n]  for m in [0, M), n in [0, N)
+// A left operand: M values of each pair.
+template <typename S>
+struct GradientLeft {
+  const S* const* rows = nullptr;     // [pairs], or
+  const Compute<S>* array = nullptr;  // [pairs, stride], where rows is null
+  int64_t stride = 0, M = 0;
+
+  int64_t tiles() const { return divide_up(M, kTileRows); }
+};
+
+// The gradient of one kernel's rows of x and of h, or of some of both, for some gates side by side:
+//   out[m, gate * N + n] = sum over pairs of left[pair][m] * d_z[pair, gate * N_ + n]  for n in [0, N),
+// where the rows m of the first left operand come before those of the second.
 template <typename S>
 struct WeightGradient {
-  const S* const* left = nullptr;          // [pairs] rows of M values, or
-  const Compute<S>* left_array = nullptr;  // [pairs, left_stride], where left is null
-  int64_t left_stride = 0;
+  GradientLeft<S> left[2];
   const Compute<S>* d_z;  // [pairs, d_z_stride], from the first gate's column on; N_ is N in whole vectors
   int64_t d_z_stride;
-  int64_t pairs, M, N;
+  int64_t pairs, N;
   int gates;
   int64_t threads;  // that share the tasks
-  S* out;           // [M, out_stride]
+  S* out;           // [left[0].M + left[1].M, out_stride]
   int64_t out_stride;
+
+  int64_t tiles() const { return left[0].tiles() + left[1].tiles(); }
 };
 
 // The most rows of the result that one task computes: few enough that they stay in a second-level cache while all pairs
@@ -37,40 +48,60 @@ int gates_together(int gates, int64_t N_) {
 template <typename S>
 int64_t weight_gradient_tasks(const WeightGradient<S>& g) {
   // Some for each thread, unless they would be so small that the packing of d_z shows.
-  constexpr int64_t kFewRows = 8 * kTileRows;
-  return larger(divide_up(g.M, kGradientRows), smaller(2 * g.threads, divide_up(g.M, kFewRows)));
+  constexpr int64_t kFewTiles = 8;
+  return larger(divide_up(g.tiles(), kGradientRows / kTileRows),
+                smaller(2 * g.threads, divide_up(g.tiles(), kFewTiles)));
 }
 
 // What one thread needs to compute a task.
 template <typename T>
 struct WeightGradientScratch {
   T* left;  // [kGradientRows / kTileRows, kDepth, kTileRows]
-  T* d_z;   // [kDepth, kPanel]
+  T* d_z;   // [kDepth, width]
   T* sum;   // [kGradientRows, width]
 
   // width: of the gates of one job.
-  static constexpr int64_t size(int64_t width) { return (kGradientRows + kPanel<T>)*kDepth + kGradientRows * width; }
-  explicit WeightGradientScratch(T* memory)
-      : left(memory), d_z(left + kGradientRows * kDepth), sum(d_z + kPanel<T> * kDepth) {}
+  static constexpr int64_t size(int64_t width) { return kGradientRows * kDepth + (kDepth + kGradientRows) * width; }
+  WeightGradientScratch(T* memory, int64_t width)
+      : left(memory), d_z(left + kGradientRows * kDepth), sum(d_z + kDepth * width) {}
 };
 
-// to [rows / kTileRows, depth, kTileRows] = columns [m, m + rows) of the left operand of pairs [pair, pair + depth);
-// zeros past `rows`.
+// Calls f(tile, left, m, rows) for each tile of kTileRows rows in [begin, end): those from m on of that left operand.
+template <typename S, typename F>
+void each_gradient_tile(const WeightGradient<S>& g, int64_t begin, int64_t end, F&& f) {
+  for (int64_t tile = begin; tile < end; ++tile) {
+    const int i = tile < g.left[0].tiles() ? 0 : 1;
+    const int64_t m = (tile - (i == 0 ? 0 : g.left[0].tiles())) * kTileRows;
+    f(tile - begin, i, m, smaller(kTileRows, g.left[i].M - m));
+  }
+}
+
+// to [end - begin, depth, kTileRows] = the tiles [begin, end) of the left operands of pairs [pair, pair + depth).
 template <typename S>
-void pack_left(const WeightGradient<S>& g, int64_t pair, int64_t depth, int64_t m, int64_t rows, Compute<S>* to) {
+void pack_left(const WeightGradient<S>& g, int64_t pair, int64_t depth, int64_t begin, int64_t end, Compute<S>* to) {
   for (int64_t k = 0; k < depth; ++k) {
-    const auto copy = [&](const auto* from) {
-      int64_t row = 0;
-      for (; row + kTileRows <= rows; row += kTileRows) {
-        Compute<S>* at = to + row * depth + k * kTileRows;
-        load_row(from + row, at, kTileRows, kTileRows);
+    each_gradient_tile(g, begin, end, [&](int64_t tile, int i, int64_t m, int64_t rows) {
+      const GradientLeft<S>& left = g.left[i];
+      Compute<S>* at = to + tile * kTileRows * depth + k * kTileRows;
+      if (left.rows != nullptr) {
+        load_row(left.rows[pair + k] + m, at, rows, kTileRows);
+      } else {
+        load_row(left.array + (pair + k) * left.stride + m, at, rows, kTileRows);
       }
-      if (row < rows) load_row(from + row, to + row * depth + k * kTileRows, rows - row, kTileRows);
-    };
-    if (g.left != nullptr) {
-      copy(g.left[pair + k] + m);
-    } else {
-      copy(g.left_array + (pair + k) * g.left_stride + m);
+    });
+  }
+}
+
+// to [panels, depth, their width] = d_z of pairs [pair, pair + depth), `width` columns: along its rows, which is how
+// memory gives the most.
+template <typename S>
+void pack_d_z(const WeightGradient<S>& g, int64_t pair, int64_t depth, int64_t width, Compute<S>* to) {
+  using T = Compute<S>;
+  for (int64_t k = 0; k < depth; ++k) {
+    const T* from = g.d_z + (pair + k) * g.d_z_stride;
+    for (int64_t column = 0; column < width; column += kPanel<T>) {
+      const int64_t columns = smaller(kPanel<T>, width - column);
+      load_row(from + column, to + column * depth + k * columns, columns, columns == kPanel<T> ? kPanel<T> : columns);
     }
   }
 }
@@ -78,34 +109,33 @@ void pack_left(const WeightGradient<S>& g, int64_t pair, int64_t depth, int64_t 
 template <typename S>
 void weight_gradient_task(const WeightGradient<S>& g, int64_t task, const WeightGradientScratch<Compute<S>>& scratch) {
   using T = Compute<S>;
-  const int64_t tasks = weight_gradient_tasks(g), share = round_up(divide_up(g.M, tasks), kTileRows);
-  const int64_t m0 = smaller(g.M, task * share), rows = smaller(share, g.M - m0);
+  const int64_t share = divide_up(g.tiles(), weight_gradient_tasks(g));
+  const int64_t begin = smaller(g.tiles(), task * share), end = smaller(g.tiles(), begin + share);
   const int64_t N_ = round_up(g.N, kLanes<T>), scratch_stride = g.gates * N_;
   static constexpr T kZeros[kPanel<T>] = {};
   for (int64_t pair = 0; pair == 0 || pair < g.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, g.pairs - pair);
-    pack_left(g, pair, depth, m0, rows, scratch.left);
+    pack_left(g, pair, depth, begin, end, scratch.left);
+    pack_d_z(g, pair, depth, scratch_stride, scratch.d_z);
     for (int64_t column = 0; column < scratch_stride; column += kPanel<T>) {
       with_vectors<T>(smaller(kPanel<T>, scratch_stride - column), [&](auto vectors) {
-        constexpr int64_t kWidth = vectors * kLanes<T>;
-        const T* from = g.d_z + pair * g.d_z_stride + column;
-        for (int64_t k = 0; k < depth; ++k) {
-          load_row(from + k * g.d_z_stride, scratch.d_z + k * kWidth, kWidth, kWidth);
-        }
-        for (int64_t m = 0; m < rows; m += kTileRows) {
-          T* at = scratch.sum + column + m * scratch_stride;
-          tile_rows<vectors>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                             Left<T>{scratch.left + m * depth, 1, kTileRows}, Packed<T, vectors>{scratch.d_z},
-                             pair == 0 ? kZeros : at, pair == 0 ? 0 : scratch_stride, at, scratch_stride);
-        }
+        each_gradient_tile(g, begin, end, [&](int64_t tile, int, int64_t, int64_t rows) {
+          T* at = scratch.sum + column + tile * kTileRows * scratch_stride;
+          tile_rows<vectors>(static_cast<int>(rows), depth,
+                             Left<T>{scratch.left + tile * kTileRows * depth, 1, kTileRows},
+                             Packed<T, vectors>{scratch.d_z + column * depth}, pair == 0 ? kZeros : at,
+                             pair == 0 ? 0 : scratch_stride, at, scratch_stride);
+        });
       });
     }
   }
-  for (int64_t m = 0; m < rows; ++m) {
-    for (int gate = 0; gate < g.gates; ++gate) {
-      store_row(scratch.sum + m * scratch_stride + gate * N_, g.out + (m0 + m) * g.out_stride + gate * g.N, g.N);
+  each_gradient_tile(g, begin, end, [&](int64_t tile, int i, int64_t m, int64_t rows) {
+    for (int64_t row = 0; row < rows; ++row) {
+      const T* sum = scratch.sum + (tile * kTileRows + row) * scratch_stride;
+      S* out = g.out + ((i == 0 ? 0 : g.left[0].M) + m + row) * g.out_stride;
+      for (int gate = 0; gate < g.gates; ++gate) store_row(sum + gate * N_, out + gate * g.N, g.N);
     }
-  }
+  });
 }
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET
