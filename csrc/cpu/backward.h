@@ -6,10 +6,10 @@
 #pragma once
 
 #include "csrc/cpu/pack.h"
+#include "csrc/cpu/pairs.h"
 #include "csrc/cpu/pointwise.h"
 #include "csrc/cpu/rows.h"
 #include "csrc/cpu/share.h"
-#include "csrc/cpu/weight_gradient.h"
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
@@ -22,18 +22,12 @@ class BackwardDriver {
       : p_(params),
         H_(round_up(params.H, kLanes<T>)),
         P_(round_up(params.P, kLanes<T>)),
-        d_z_stride_(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)),
         plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(T)))),
         options_(cell_options<T>(params)),
-        pairs_(count_pairs(params)) {
+        pairs_(params, workspace) {
     packed_w_ = workspace.take<T>(C::kInfo.gates * H_ * round_up(p_.I, kLanes<T>));
     packed_r_ = workspace.take<T>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
-    d_z_ = workspace.take<T>(pairs_ * d_z_stride_ + kPanel<T>);  // so that whole panels may be read
-    operand_ = workspace.take<T>(C::kStages > 1 ? pairs_ * H_ : 0);
-    x_rows_ = workspace.take<const S*>(pairs_);
-    h_rows_ = workspace.take<const S*>(pairs_);
-    masked_h_ = workspace.take<T>(p_.state_mask != nullptr ? pairs_ * P_ : 0);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       const int64_t count = divide_up(p_.B, plan_.blocks);
@@ -41,8 +35,6 @@ class BackwardDriver {
       blocks_[i].d_h = workspace.take<T>(count * P_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
-    gradient_scratch_ =
-        workspace.take<T>(WeightGradientScratch<T>::size(gradient_width()) * larger(1, p_.threads.count));
   }
 
   void run() {
@@ -94,8 +86,6 @@ class BackwardDriver {
 
   // R^T and, behind it, the projection's transpose.
   int64_t recurrent_size() const { return C::kInfo.gates * H_ * P_ + (C::kInfo.projected ? P_ * H_ : 0); }
-
-  T* d_z(int64_t pair, int column) const { return d_z_ + pair * d_z_stride_ + column * H_; }
 
   // The columns of a panel, of `columns` in all: kPanel, or in the last as many as whole vectors hold.
   static int64_t panel_width(int64_t panel, int64_t columns) {
@@ -174,12 +164,13 @@ class BackwardDriver {
     const Rows& rows = block.rows;
     for (int64_t row = 0; row < rows.active[step]; ++row) {
       const int64_t b = rows.batch[row], pair = block.pair(step, row);
-      x_rows_[pair] = static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
-      h_rows_[pair] = step == 0 ? static_cast<const S*>(p_.initial_state[0]) + b * p_.P
-                                : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
+      pairs_.x_rows[pair] =
+          static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
+      pairs_.h_rows[pair] = step == 0 ? static_cast<const S*>(p_.initial_state[0]) + b * p_.P
+                                      : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
       if (p_.state_mask == nullptr) continue;
-      T* masked = masked_h_ + pair * P_;
-      load_row(h_rows_[pair], masked, p_.P, P_);
+      T* masked = pairs_.masked_h + pair * P_;
+      load_row(pairs_.h_rows[pair], masked, p_.P, P_);
       if (step == 0) continue;
       const S* mask = static_cast<const S*>(p_.state_mask) + y_offset(rows.time(step - 1, row), b);
       for (int64_t n = 0; n < p_.P; ++n) masked[n] *= widen(mask[n]);
@@ -195,7 +186,8 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block(products, depth, Left<T>{d_z(block.pair(step, row), recurrent_window(s)), d_z_stride_, 1},
+        tile_block(products, depth,
+                   Left<T>{pairs_.d_z(block.pair(step, row), recurrent_window(s)), pairs_.d_z_stride, 1},
                    Packed<T, vectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
       });
     }
@@ -239,9 +231,9 @@ class BackwardDriver {
     }
     if constexpr (!C::kInfo.projected) {
       if (p_.state_mask == nullptr) {
-        load_row(h_rows_[pair] + unit, h_prev, count, kUnits);
+        load_row(pairs_.h_rows[pair] + unit, h_prev, count, kUnits);
       } else {
-        load_row(masked_h_ + pair * P_ + unit, h_prev, count, kUnits);
+        load_row(pairs_.masked_h + pair * P_ + unit, h_prev, count, kUnits);
       }
     }
     if constexpr (!C::kInfo.projected || projects<C>(s)) {
@@ -265,8 +257,8 @@ class BackwardDriver {
     at.d_product = through;
     at.d_h = block.d_h + row * P_ + unit;
     at.d_c = block.d_c + row * H_ + unit;
-    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = d_z(pair, k) + unit;
-    at.operand = operand_ + pair * H_ + unit;
+    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = pairs_.d_z(pair, k) + unit;
+    at.operand = pairs_.operand + pair * H_ + unit;
     backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
   }
 
@@ -281,11 +273,8 @@ class BackwardDriver {
   // The products over all steps, and the bias gradients.
   void finish(Team& team) {
     input_gradient(team);
-    weight_gradients(team);
-    const int64_t panels = divide_up(H_, kPanel<T>);
-    team.share(C::kColumns * panels, [&](int, int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) bias_gradient(static_cast<int>(i / panels), i % panels * kPanel<T>);
-    });
+    pairs_.weight_gradients(team);
+    pairs_.bias_gradients(team);
   }
 
   // d_x = d_z . W^T, and 0 past the rows' ends.
@@ -293,19 +282,19 @@ class BackwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) clear_padding<S>(blocks_[i].rows, p_.T, p_.I, p_.x_strides, p_.d_x);
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
-    team.share(panels * divide_up(pairs_, kTaskRows), [&](int, int64_t begin, int64_t end) {
+    team.share(panels * divide_up(pairs_.count, kTaskRows), [&](int, int64_t begin, int64_t end) {
       T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels, first = i / panels * kTaskRows;
-        const int64_t last = smaller(first + kTaskRows, pairs_), column = panel * kPanel<T>;
+        const int64_t last = smaller(first + kTaskRows, pairs_.count), column = panel * kPanel<T>;
         for (int64_t pair = first; pair < last; pair += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, last - pair);
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block(rows, C::kInfo.gates * H_, Left<T>{d_z(pair, input_window()), d_z_stride_, 1},
+            tile_block(rows, C::kInfo.gates * H_, Left<T>{pairs_.d_z(pair, input_window()), pairs_.d_z_stride, 1},
                        Packed<T, vectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
-            S* to = static_cast<S*>(p_.d_x) + (x_rows_[pair + m] - static_cast<const S*>(p_.x)) + column;
+            S* to = static_cast<S*>(p_.d_x) + (pairs_.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;
             store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
           }
         }
@@ -313,114 +302,15 @@ class BackwardDriver {
     });
   }
 
-  // For each kernel, some gates at a time: the rows of x and those of h (or of the operand of its stage), together
-  // where they meet the same columns of d_z.
-  void weight_gradients(Team& team) const {
-    constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
-    WeightGradient<S> jobs[kMaxJobs];
-    int64_t last_unit[kMaxJobs], units = 0;  // a task counts as many units as it has gates
-    int count = 0;
-    const auto add = [&](const WeightGradient<S>& job) {
-      jobs[count] = job;
-      last_unit[count++] = units += weight_gradient_tasks(job) * job.gates;
-    };
-    for (int gate = 0; gate < C::kInfo.gates;) {
-      const GatePlace place = gate_place<C>(gate);
-      const int gates = gates_together<T>(C::kInfo.kernel_gates[place.kernel] - place.index, H_);
-      WeightGradient<S> job = weight_gradient(gate, gates, 0, C::input_column(gate));
-      job.left[0].rows = x_rows_, job.left[0].M = p_.I;
-      if (C::input_column(gate) == C::recurrent_column(gate)) {
-        job.left[1] = recurrent_left(gate);
-        add(job);
-      } else {
-        add(job);
-        job = weight_gradient(gate, gates, p_.I, C::recurrent_column(gate));
-        job.left[0] = recurrent_left(gate);
-        add(job);
-      }
-      gate += gates;
-    }
-    if constexpr (C::kInfo.projected) {
-      WeightGradient<S> job = weight_gradient(C::kInfo.gates, 1, 0, C::recurrent_column(C::kInfo.gates));
-      job.left[0] = recurrent_left(C::kInfo.gates);
-      add(job);
-    }
-    team.share(units, [&](int part, int64_t begin, int64_t end) {
-      const WeightGradientScratch<T> scratch(
-          gradient_scratch_ + part * WeightGradientScratch<T>::size(gradient_width()), gradient_width());
-      int i = 0;
-      for (int64_t unit = begin; unit < end; ++unit) {
-        while (unit >= last_unit[i]) ++i;
-        const int64_t in_job = unit - (i > 0 ? last_unit[i - 1] : 0);
-        if (in_job % jobs[i].gates == 0) weight_gradient_task(jobs[i], in_job / jobs[i].gates, scratch);
-      }
-    });
-  }
-
-  // The most columns of a job.
-  int64_t gradient_width() const { return larger(gates_together<T>(C::kInfo.gates, H_) * H_, P_); }
-
-  // All but the left operands; from kernel row `row` on.
-  WeightGradient<S> weight_gradient(int gate, int gates, int64_t row, int column) const {
-    const GatePlace place = gate_place<C>(gate);
-    WeightGradient<S> g;
-    g.d_z = d_z(0, column);
-    g.d_z_stride = d_z_stride_;
-    g.pairs = pairs_;
-    g.N = gate < C::kInfo.gates ? p_.H : p_.P;
-    g.gates = gates;
-    g.threads = p_.threads.count;
-    g.out_stride = kernel_width<C>(p_, place.kernel);
-    g.out = static_cast<S*>(p_.d_kernels[place.kernel]) + row * g.out_stride + place.index * p_.H;
-    return g;
-  }
-
-  // What meets a gate's rows of h: h before the step, or the operand of its stage.
-  GradientLeft<S> recurrent_left(int gate) const {
-    GradientLeft<S> left;
-    const int stage = kLast > 0 && gate >= C::kStage[kLast].first ? kLast : 0;
-    left.M = stage_depth(p_, stage);
-    if (stage > 0) {
-      left.array = operand_, left.stride = H_;
-    } else if (p_.state_mask != nullptr) {
-      left.array = masked_h_, left.stride = P_;
-    } else {
-      left.rows = h_rows_;
-    }
-    return left;
-  }
-
-  // Sums one panel of one column of d_z over all pairs, and stores it into the biases that it is the gradient of.
-  // Blocks of pairs are summed first: one long sum would lose digits.
-  void bias_gradient(int column, int64_t unit) const {
-    T sum[kPanel<T>] = {};
-    for (int64_t begin = 0; begin < pairs_; begin += kDepth) {
-      T part[kPanel<T>] = {};
-      for (int64_t pair = begin; pair < smaller(begin + kDepth, pairs_); ++pair) {
-        const T* from = d_z(pair, column) + unit;
-        for (int n = 0; n < kPanel<T>; ++n) part[n] += from[n];
-      }
-      for (int n = 0; n < kPanel<T>; ++n) sum[n] += part[n];
-    }
-    store_bias_gradient<C, S>(p_, column, unit, sum);
-  }
-
   const SequenceBackwardParams& p_;
   const int64_t H_, P_;  // with padding to whole vectors; in the padding every gradient is 0 or meets zeros
-  const int64_t d_z_stride_;
   const Sharing plan_;
   const CellOptions<T> options_;
-  const int64_t pairs_;
-  T* packed_w_;          // [x panels, gates in the order of their columns * H_, panel_width]
-  T* packed_r_;          // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
-  T* peepholes_;         // [kPeepholes, H_]
-  T* d_z_;               // [pairs, d_z_stride_]: kColumns of H_ each, and a projection's of P_
-  T* operand_;           // [pairs, H_]
-  const S** x_rows_;     // [pairs]
-  const S** h_rows_;     // [pairs]
-  T* masked_h_;          // [pairs, P_]: h before the step, if there is a state_mask
-  int64_t* scratch_;     // [T + 2]
-  T* gradient_scratch_;  // one WeightGradientScratch for each thread
+  const Pairs<C, S> pairs_;
+  T* packed_w_;       // [x panels, gates in the order of their columns * H_, panel_width]
+  T* packed_r_;       // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
+  T* peepholes_;      // [kPeepholes, H_]
+  int64_t* scratch_;  // [T + 2]
   Block blocks_[kMaxBlocks];
 };
 
