@@ -95,34 +95,38 @@ def fully_connected(
         raise ValueError(f"num_outputs type should be int, got {type(num_outputs)}.")
     with v1.variable_scope(scope, "fully_connected", [inputs], reuse=reuse):
         inputs = tf.convert_to_tensor(inputs)
-        size = _last_size(inputs)
-
-        def variable(name: str, shape: list[int], initializer: Any, regularizer: Any) -> Any:
-            collections = [v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.MODEL_VARIABLES]
-            result = v1.get_variable(
-                name,
-                shape,
-                inputs.dtype.base_dtype,
-                initializer,
-                regularizer,
-                trainable=trainable,
-                collections=collections,
-            )
-            v1.add_to_collections(_collections(variables_collections, name), result)
-            return result
-
-        weights = variable("weights", [size, num_outputs], weights_initializer, weights_regularizer)
+        shape = [_last_size(inputs), num_outputs]
+        options = (inputs.dtype.base_dtype, trainable, variables_collections)
+        weights = _variable("weights", shape, weights_initializer, weights_regularizer, *options)
         is_matrix = inputs.shape.rank == 2
         outputs = tf.matmul(inputs, weights) if is_matrix else tf.tensordot(inputs, weights, 1)
         if normalizer_fn is not None:
             outputs = normalizer_fn(outputs, **(normalizer_params or {}))
         elif biases_initializer is not None:
-            biases = variable("biases", [num_outputs], biases_initializer, biases_regularizer)
+            biases = _variable("biases", shape[1:], biases_initializer, biases_regularizer, *options)
             outputs = tf.nn.bias_add(outputs, biases)
         if activation_fn is not None:
             outputs = activation_fn(outputs)
         v1.add_to_collections(outputs_collections or [], outputs)
         return outputs
+
+
+def _variable(
+    name: str,
+    shape: list[int],
+    initializer: Initializer | None,
+    regularizer: Regularizer | None,
+    dtype: tf.DType,
+    trainable: bool,
+    collections: Any,
+) -> Any:
+    """A variable that contrib's collections and those of the caller hold."""
+    keys = [v1.GraphKeys.GLOBAL_VARIABLES, v1.GraphKeys.MODEL_VARIABLES]
+    result = v1.get_variable(
+        name, shape, dtype, initializer, regularizer, trainable=trainable, collections=keys
+    )
+    v1.add_to_collections(_collections(collections, name), result)
+    return result
 
 
 def _last_size(inputs: tf.Tensor) -> int:

@@ -48,8 +48,10 @@ def on_a_device(library: ModuleType, kind: str) -> Cell:
 
 
 def dropout(library: ModuleType, kind: str) -> Cell:
-    keep = {"input_keep_prob": 0.8, "state_keep_prob": 0.7, "output_keep_prob": 0.6}
-    return make(REFERENCE, "DropoutWrapper", make(library, kind, H), **keep, seed=3)
+    """With a filter of its own it steps in TensorFlow's loop, where it draws the same numbers."""
+    options = {"input_keep_prob": 0.8, "state_keep_prob": 0.7, "output_keep_prob": 0.6, "seed": 3}
+    cell = make(library, kind, H)
+    return make(REFERENCE, "DropoutWrapper", cell, dropout_state_filter_visitor=lambda _: True, **options)
 
 
 def variational_dropout(library: ModuleType, kind: str) -> Cell:
