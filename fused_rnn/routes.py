@@ -74,7 +74,8 @@ def obstacle(cell: Any) -> str | None:
 def _takes_masks(wrapper: Any) -> bool:
     """Whether dropout on the state, which stands between one step and the next, can go into the sequence ops:
     these let in a mask on h. (An LSTM's c is dropped where it shares a tensor with h, or a filter has it.)"""
-    if not wrapper._dropout_state_filter.__name__.startswith("_default_"):
+    name = getattr(wrapper._dropout_state_filter, "__name__", None)  # which not every callable has
+    if name != "_default_dropout_state_filter_visitor":
         return False
 
     def fits(cell: Any) -> bool:

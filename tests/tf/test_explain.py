@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -104,3 +105,8 @@ def test_the_namespace() -> None:
     for name in ("RNNCell", "LSTMStateTuple", "MultiRNNCell", "DropoutWrapper"):
         assert getattr(FUSED, name) is getattr(REFERENCE, name)
     assert isinstance(lstm(), FUSED.RNNCell)
+
+
+def test_a_filter_that_has_no_name() -> None:
+    cell = wrap("DropoutWrapper", lstm(), state_keep_prob=0.5, dropout_state_filter_visitor=partial(bool))
+    assert fused_rnn.explain(cell).endswith("DropoutWrapper has state_keep_prob=0.5")
