@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -75,6 +76,7 @@ def step(
 _CELL_ATTRIBUTES = ("cell", "activation", "forget_bias", "cell_clip", "proj_clip")
 
 
+@functools.lru_cache
 def _attributes_of(cell: Cell, dtype: tf.DType) -> dict[str, str]:
     """The cell as attributes of an op; numbers as text, which keeps all digits: TensorFlow's float attributes
     are float32. Limits are numbers of the dtype, as in `tf.clip_by_value`."""

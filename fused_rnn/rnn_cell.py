@@ -50,6 +50,8 @@ class FusedCell(_RNNCell):
     _op_name: str  # of the cell in the ops
     reference_call = reference.BasicRNNCell.__call__  # the one of all of TensorFlow's cells
     _activation: Callable[[tf.Tensor], tf.Tensor]
+    _kernel: tf.Variable
+    _bias: tf.Variable
 
     def _numbers(self) -> dict[str, Any]:
         """What goes with the name in a `Cell`, as the user gave it."""
@@ -87,7 +89,7 @@ class FusedCell(_RNNCell):
 
     def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Kernels [I + H, gates * H] and biases [gates * H], in the order of the op."""
-        raise NotImplementedError
+        return _tensors(self._kernel), _tensors(self._bias)
 
     def _unpack_state(self, state: Any) -> list[tf.Tensor]:
         """A state as the cell's users know it -> [h], or [h, c]."""
@@ -158,9 +160,6 @@ class BasicRNNCell(FusedCell, reference.BasicRNNCell):
         _quietly(super().__init__, num_units, activation, reuse, name, dtype, **kwargs)
         self._warn_of_the_unknown()
 
-    def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        return _tensors(self._kernel), _tensors(self._bias)
-
 
 class GRUCell(FusedCell, reference.GRUCell):
     """Gated recurrent units: `r, u = sigmoid([x, h] . gates/kernel + gates/bias)`,
@@ -205,17 +204,12 @@ class _LSTM(FusedCell):
     """What the two LSTM cells share: one kernel, and a state of c and h that may be one tensor."""
 
     _state_is_tuple: bool
-    _kernel: tf.Variable
-    _bias: tf.Variable
     _num_units: int
     _forget_bias: Any
     _op_name = "lstm"
 
     def _numbers(self) -> dict[str, Any]:
         return {"forget_bias": self._forget_bias}
-
-    def _weights(self) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-        return _tensors(self._kernel), _tensors(self._bias)
 
     def _unpack_state(self, state: Any) -> list[tf.Tensor]:
         if self._state_is_tuple:

@@ -5,14 +5,9 @@
 
 namespace fused_rnn {
 
-// All but tanh. On the host not inlined: the cells' loops are about tanh, and the choice is the same for all units.
+// All but tanh, which the cells' loops are about; the choice is the same for all units.
 template <typename T>
-#if defined(__CUDACC__)
-FUSED_RNN_FN
-#else
-__attribute__((noinline))
-#endif
-    T activate_otherwise(Activation activation, T x) {
+FUSED_RNN_RARE_FN T activate_otherwise(Activation activation, T x) {
   using Element = typename Numeric<T>::Element;
   switch (activation) {
     case Activation::kRelu: return x < 0 ? T{} : x;
@@ -37,12 +32,7 @@ FUSED_RNN_FN T activate(Activation activation, T x) {
 
 // The derivative where the activation is y, as TensorFlow takes it at the corners: 0 for relu, 1 for elu.
 template <typename T>
-#if defined(__CUDACC__)
-FUSED_RNN_FN
-#else
-__attribute__((noinline))
-#endif
-    T derivative_otherwise(Activation activation, T y) {
+FUSED_RNN_RARE_FN T derivative_otherwise(Activation activation, T y) {
   using Element = typename Numeric<T>::Element;
   const T one = T{} + Element(1);
   switch (activation) {

@@ -31,8 +31,10 @@
 
 #if defined(__CUDACC__)
 #define FUSED_RNN_FN __host__ __device__ __forceinline__
+#define FUSED_RNN_RARE_FN FUSED_RNN_FN
 #else
 #define FUSED_RNN_FN inline __attribute__((always_inline))
+#define FUSED_RNN_RARE_FN __attribute__((noinline))  // so that a loop stays about what is usual
 #endif
 
 namespace fused_rnn {

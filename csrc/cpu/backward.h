@@ -47,14 +47,7 @@ class BackwardDriver {
     }
     with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      if (plan_.way != Sharing::kRows) {
-        run_block(blocks_[0], team);
-      } else {
-        team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
-          Team alone;
-          for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
-        });
-      }
+      run_blocks(plan_, team, [&](int64_t i, Team& at_work) { run_block(blocks_[i], at_work); });
       finish(team);
     });
   }

@@ -46,11 +46,7 @@ class ForwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) fill_rows(p_, i, plan_.blocks, scratch_, blocks_[i].rows);
     with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      if (plan_.way != Sharing::kRows) return run_block(blocks_[0], team);
-      team.share(plan_.blocks, [&](int, int64_t begin, int64_t end) {
-        Team alone;
-        for (int64_t i = begin; i < end; ++i) run_block(blocks_[i], alone);
-      });
+      run_blocks(plan_, team, [&](int64_t i, Team& at_work) { run_block(blocks_[i], at_work); });
     });
   }
 

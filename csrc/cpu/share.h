@@ -61,4 +61,14 @@ void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
   }
 }
 
+// Calls f(block, team) for each block of rows: with the whole team for the only one, or each by one thread alone.
+template <typename F>
+void run_blocks(const Sharing& sharing, Team& team, F&& f) {
+  if (sharing.way != Sharing::kRows) return f(0, team);
+  team.share(sharing.blocks, [&](int, int64_t begin, int64_t end) {
+    Team alone;
+    for (int64_t i = begin; i < end; ++i) f(i, alone);
+  });
+}
+
 }  // namespace fused_rnn::FUSED_RNN_TARGET
