@@ -1,8 +1,8 @@
 // The backward pass on the CPU: one class for every cell and storage type.
 //
 // Back through time, stage by stage, a tile of d_z . R^T completes the gradient of h for some units, and the cell's
-// backward function is applied to them at once; that leaves the gradients of all preactivations in d_z. After the loop
-// come the large products: d_x = d_z . W^T and the weight gradients.
+// backward function is applied to them at once; that leaves the gradients of all preactivations in d_z. After a chunk
+// of steps, while its d_z is in the caches, come the large products: d_x = d_z . W^T and the weight gradients.
 #pragma once
 
 #include "csrc/cpu/pack.h"
@@ -38,17 +38,22 @@ class BackwardDriver {
   }
 
   void run() {
-    int64_t first = 0;
-    for (int64_t i = 0; i < plan_.blocks; ++i) {
-      Block& block = blocks_[i];
-      fill_rows(p_, i, plan_.blocks, scratch_, block.rows);
-      block.first_pair = first;
-      first += block.rows.pairs();
-    }
+    for (int64_t i = 0; i < plan_.blocks; ++i) fill_rows(p_, i, plan_.blocks, scratch_, blocks_[i].rows);
+    const int64_t steps = blocks_[0].rows.steps;  // the first block has the longest row
     with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      run_blocks(plan_, team, [&](int64_t i, Team& at_work) { run_block(blocks_[i], at_work); });
-      finish(team);
+      int64_t end = steps;
+      do {
+        const bool first = end == steps;
+        const int64_t pairs = find_chunk(end);
+        run_blocks(plan_, team, [&](int64_t i, Team& at_work) {
+          if (first) start_block(blocks_[i]);
+          run_chunk(blocks_[i], at_work);
+        });
+        end = blocks_[0].begin;
+        pairs_.add({pairs, first, end == 0}, team);
+      } while (end > 0);
+      for (int64_t i = 0; i < plan_.blocks; ++i) finish_block(blocks_[i]);
     });
   }
 
@@ -60,11 +65,13 @@ class BackwardDriver {
 
   struct Block {
     Rows rows;
-    int64_t first_pair;  // its (step, row) pairs in d_z, operand, x_rows and h_rows begin here
+    int64_t begin, end;  // the chunk's steps
+    int64_t first_pair;  // where its (step, row) pairs begin among those of the chunk
     T* d_h;              // [rows, P_]: gradient of h, but for what comes through the recurrent products
     T* d_c;              // [rows, H_]
 
-    int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] + row; }
+    int64_t pairs() const { return rows.offset[end] - rows.offset[begin]; }
+    int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] - rows.offset[begin] + row; }
   };
 
   // The first column that the recurrent products of a stage read, and the first that the input product reads.
@@ -120,53 +127,74 @@ class BackwardDriver {
     });
   }
 
-  void run_block(Block& block, Team& team) {
-    const Rows& rows = block.rows;
-    for (int64_t row = 0; row < rows.count; ++row) {
-      const int64_t b = rows.batch[row];
+  // Rows at work at a step, of all blocks.
+  int64_t active(int64_t step) const {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < plan_.blocks; ++i) {
+      if (step < blocks_[i].rows.steps) rows += blocks_[i].rows.active[step];
+    }
+    return rows;
+  }
+
+  // Sets each block to the chunk of steps that ends with step `end`; returns its pairs.
+  int64_t find_chunk(int64_t end) {
+    int64_t begin = end, pairs = 0;
+    while (begin > 0 && pairs + active(begin - 1) <= pairs_.capacity) pairs += active(--begin);
+    int64_t first_pair = 0;
+    for (int64_t i = 0; i < plan_.blocks; ++i) {
+      Block& block = blocks_[i];
+      block.begin = smaller(begin, block.rows.steps);
+      block.end = smaller(end, block.rows.steps);
+      block.first_pair = first_pair;
+      first_pair += block.pairs();
+    }
+    return pairs;
+  }
+
+  void start_block(const Block& block) const {
+    for (int64_t row = 0; row < block.rows.count; ++row) {
+      const int64_t b = block.rows.batch[row];
       load_row(static_cast<const S*>(p_.d_final_state[0]) + b * p_.P, block.d_h + row * P_, p_.P, P_);
       if (kHasC) load_row(static_cast<const S*>(p_.d_final_state[1]) + b * p_.H, block.d_c + row * H_, p_.H, H_);
     }
-    team.share(rows.steps, [&](int, int64_t begin, int64_t end) {
-      for (int64_t step = begin; step < end; ++step) find_rows(block, step);
+    clear_padding<S>(block.rows, p_.T, p_.I, p_.x_strides, p_.d_x);
+  }
+
+  void run_chunk(Block& block, Team& team) {
+    if (block.pairs() == 0) return;
+    team.share(block.end - block.begin, [&](int, int64_t begin, int64_t end) {
+      for (int64_t step = block.begin + begin; step < block.begin + end; ++step) find_inputs(block, step);
     });
-    for (int64_t step = rows.steps - 1; step >= 0; --step) {
+    for (int64_t step = block.end - 1; step >= block.begin; --step) {
       run_stage<kLast>(block, step, team);
       if constexpr (kLast > 0) run_stage<0>(block, step, team);
     }
-    team.share(divide_up(P_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
-      T through[kBlockRows * kPanel<T>];
-      for (int64_t panel = begin; panel < end; ++panel) {
-        for (int64_t row = 0; row < rows.count; row += kBlockRows) {
-          const int64_t count = smaller(kBlockRows, rows.count - row);
-          const int64_t products = rows.steps > 0 ? larger(0, smaller(count, rows.active[0] - row)) : 0;
-          recurrent_product<0>(block, 0, row, products, count, panel, through);
-          for (int64_t m = 0; m < count; ++m) finish_row(block, row + m, panel, through + m * kPanel<T>);
-        }
-      }
-    });
-    for (int64_t row = 0; kHasC && row < rows.count; ++row) {
-      store_row(block.d_c + row * H_, static_cast<S*>(p_.d_initial_state[1]) + rows.batch[row] * p_.H, p_.H);
+    flow_out(block, team);
+    input_gradient(block, team);
+  }
+
+  void finish_block(const Block& block) const {
+    for (int64_t row = 0; row < block.rows.count; ++row) {
+      const int64_t b = block.rows.batch[row];
+      store_row(block.d_h + row * P_, static_cast<S*>(p_.d_initial_state[0]) + b * p_.P, p_.P);
+      if (kHasC) store_row(block.d_c + row * H_, static_cast<S*>(p_.d_initial_state[1]) + b * p_.H, p_.H);
     }
   }
 
   int64_t y_offset(int64_t t, int64_t b) const { return t * p_.y_strides.time + b * p_.y_strides.batch; }
 
-  // Notes where the left operands of the weight gradients lie: x, and h before the step.
-  void find_rows(const Block& block, int64_t step) const {
+  void find_inputs(const Block& block, int64_t step) const {
     const Rows& rows = block.rows;
     for (int64_t row = 0; row < rows.active[step]; ++row) {
-      const int64_t b = rows.batch[row], pair = block.pair(step, row);
-      pairs_.x_rows[pair] =
-          static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
-      pairs_.h_rows[pair] = step == 0 ? static_cast<const S*>(p_.initial_state[0]) + b * p_.P
-                                      : static_cast<const S*>(p_.y) + y_offset(rows.time(step - 1, row), b);
-      if (p_.state_mask == nullptr) continue;
-      T* masked = pairs_.masked_h + pair * P_;
-      load_row(pairs_.h_rows[pair], masked, p_.P, P_);
-      if (step == 0) continue;
-      const S* mask = static_cast<const S*>(p_.state_mask) + y_offset(rows.time(step - 1, row), b);
-      for (int64_t n = 0; n < p_.P; ++n) masked[n] *= widen(mask[n]);
+      const int64_t b = rows.batch[row];
+      const S* x = static_cast<const S*>(p_.x) + rows.time(step, row) * p_.x_strides.time + b * p_.x_strides.batch;
+      const S *h = static_cast<const S*>(p_.initial_state[0]) + b * p_.P, *mask = nullptr;
+      if (step > 0) {
+        const int64_t before = y_offset(rows.time(step - 1, row), b);
+        h = static_cast<const S*>(p_.y) + before;
+        if (p_.state_mask != nullptr) mask = static_cast<const S*>(p_.state_mask) + before;
+      }
+      pairs_.set_inputs(block.pair(step, row), x, h, mask);
     }
   }
 
@@ -191,9 +219,10 @@ class BackwardDriver {
   void run_stage(Block& block, int64_t step, Team& team) {
     const Rows& rows = block.rows;
     const int64_t active = rows.active[step];
-    // The last stage first takes in what flows back from the next step, in which fewer rows may be at work;
-    // a first of two takes what flows back from the second.
-    const int64_t with_product = s == kLast ? rows.active[step + 1] : active;
+    // The last stage first takes in what flows back from the next step, in which fewer rows may be at work, unless it
+    // is in d_h since the chunk after this one; a first of two stages takes what flows back from the second.
+    const int64_t from_next = step + 1 < block.end ? rows.active[step + 1] : 0;
+    const int64_t with_product = s == kLast ? from_next : active;
     team.share(divide_up(stage_units<C>(p_, s), kPanel<T>), [&](int, int64_t begin, int64_t end) {
       T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
@@ -255,33 +284,34 @@ class BackwardDriver {
     backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
   }
 
-  // The gradient of a row's initial h, for the units of one panel.
-  void finish_row(Block& block, int64_t row, int64_t panel, const T* through) const {
-    const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, p_.P - unit);
-    T* d_h = block.d_h + row * P_ + unit;
-    for (int64_t n = 0; n < count; ++n) d_h[n] += through[n];
-    store_row(d_h, static_cast<S*>(p_.d_initial_state[0]) + block.rows.batch[row] * p_.P + unit, count);
+  // Adds what comes through the products of the chunk's first step to d_h, for the step before it or for the initial h.
+  void flow_out(Block& block, Team& team) const {
+    team.share(divide_up(P_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
+      T through[kBlockRows * kPanel<T>];
+      for (int64_t panel = begin; panel < end; ++panel) {
+        const int64_t unit = panel * kPanel<T>, units = smaller(kPanel<T>, P_ - unit);
+        for (int64_t row = 0; row < block.rows.active[block.begin]; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, block.rows.active[block.begin] - row);
+          recurrent_product<0>(block, block.begin, row, count, count, panel, through);
+          for (int64_t m = 0; m < count; ++m) {
+            T* d_h = block.d_h + (row + m) * P_ + unit;
+            for (int64_t n = 0; n < units; ++n) d_h[n] += through[m * kPanel<T> + n];
+          }
+        }
+      }
+    });
   }
 
-  // The products over all steps, and the bias gradients.
-  void finish(Team& team) {
-    input_gradient(team);
-    pairs_.weight_gradients(team);
-    pairs_.bias_gradients(team);
-  }
-
-  // d_x = d_z . W^T, and 0 past the rows' ends.
-  void input_gradient(Team& team) const {
-    for (int64_t i = 0; i < plan_.blocks; ++i) clear_padding<S>(blocks_[i].rows, p_.T, p_.I, p_.x_strides, p_.d_x);
+  // d_x = d_z . W^T for the chunk.
+  void input_gradient(const Block& block, Team& team) const {
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
-    team.share(panels * divide_up(pairs_.count, kTaskRows), [&](int, int64_t begin, int64_t end) {
+    team.share(panels * divide_up(block.pairs(), kTaskRows), [&](int, int64_t begin, int64_t end) {
       T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t panel = i % panels, first = i / panels * kTaskRows;
-        const int64_t last = smaller(first + kTaskRows, pairs_.count), column = panel * kPanel<T>;
-        for (int64_t pair = first; pair < last; pair += kBlockRows) {
-          const int64_t rows = smaller(kBlockRows, last - pair);
+        const int64_t panel = i % panels, first = i / panels * kTaskRows, column = panel * kPanel<T>;
+        for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
+          const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
             tile_block(rows, C::kInfo.gates * H_, Left<T>{pairs_.d_z(pair, input_window()), pairs_.d_z_stride, 1},
                        Packed<T, vectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);

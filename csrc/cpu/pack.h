@@ -90,6 +90,14 @@ void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_
   }
 }
 
+// to [M / kTileRows, K, kTileRows] = row k of the left operand of a gradient; zeros past M.
+template <typename S>
+void pack_columns(const S* row, int64_t M, int64_t k, int64_t K, Compute<S>* to) {
+  int64_t m = 0;
+  for (; m + kTileRows <= M; m += kTileRows) load_row(row + m, to + m * K + k * kTileRows, kTileRows, kTileRows);
+  if (m < M) load_row(row + m, to + m * K + k * kTileRows, M - m, kTileRows);
+}
+
 // to [kPeepholes, stride] = the peepholes of the cell, and zeros past H.
 template <typename C, typename S>
 void load_peepholes(const SequenceParams& params, Compute<S>* to, int64_t stride) {

@@ -1,5 +1,6 @@
-// What the backward time loop leaves behind of each (step, row) pair, and the gradients that are sums over all of them:
-// those of the weights and biases.
+// What the backward time loop leaves behind of each (step, row) pair of a chunk of steps, and the gradients that are
+// sums over all pairs: those of the weights and biases. A chunk is so short that it stays in the caches until the sums
+// have taken it in.
 #pragma once
 
 #include "csrc/cpu/pack.h"
@@ -18,130 +19,161 @@ struct Pairs {
       : params(of),
         H_(round_up(of.H, kLanes<T>)),
         P_(round_up(of.P, kLanes<T>)),
-        count(count_pairs(of)),
+        capacity(smaller(larger(kChunkPairs, of.B), of.T * of.B)),
         d_z_stride(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)) {
-    all_d_z = workspace.take<T>(count * d_z_stride + kPanel<T>);  // so that whole panels may be read
-    operand = workspace.take<T>(C::kStages > 1 ? count * H_ : 0);
-    x_rows = workspace.take<const S*>(count);
-    h_rows = workspace.take<const S*>(count);
-    masked_h = workspace.take<T>(params.state_mask != nullptr ? count * P_ : 0);
-    thread_scratch =
-        workspace.take<T>(WeightGradientScratch<T>::size(gradient_width()) * larger(1, params.threads.count));
+    all_d_z = workspace.take<T>(capacity * d_z_stride + kPanel<T>);  // so that whole panels may be read
+    operand = workspace.take<T>(C::kStages > 1 ? capacity * H_ : 0);
+    x_rows = workspace.take<const S*>(capacity);
+    h_rows = workspace.take<const S*>(capacity);
+    masked_h = workspace.take<T>(params.state_mask != nullptr ? capacity * P_ : 0);
+    for (int i = 0; i < kLefts; ++i) {
+      left[i].M = i == 0 ? params.I : stage_depth(params, i - 1);
+      left[i].data = workspace.take<T>(GradientLeft<T>::size(left[i].M, capacity));
+    }
+    find_jobs();
+    int64_t most = 0;
+    for (int i = 0; i < jobs; ++i) {
+      job[i].sum = capacity < of.T * of.B ? workspace.take<T>(job[i].sum_size()) : nullptr;
+      most = larger(most, job[i].M());
+    }
+    scratch_size = (kDepth + most) * kPanel<T>;
+    bias_sum = workspace.take<T>(d_z_stride + kPanel<T>);
+    bias_part = workspace.take<T>(d_z_stride);
+    thread_scratch = workspace.take<T>(scratch_size * larger(1, params.threads.count));
   }
 
   T* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * H_; }
 
-  // For each kernel, some gates at a time: the rows of x and those of h (or of the operand of its stage), together
-  // where they meet the same columns of d_z.
-  void weight_gradients(Team& team) const {
-    constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
-    WeightGradient<S> jobs[kMaxJobs];
-    int64_t last_unit[kMaxJobs], units = 0;  // a task counts as many units as it has gates
-    int jobs_made = 0;
-    const auto add = [&](const WeightGradient<S>& job) {
-      jobs[jobs_made] = job;
-      last_unit[jobs_made++] = units += weight_gradient_tasks(job) * job.gates;
-    };
+  // Notes where a pair's x and h before the step stand, and packs them as left operands. mask: what multiplied h in
+  // between, or null.
+  void set_inputs(int64_t pair, const S* x, const S* h, const S* mask) const {
+    x_rows[pair] = x;
+    h_rows[pair] = h;
+    left[0].pack(x, pair);
+    if (params.state_mask == nullptr) return left[1].pack(h, pair);
+    T* masked = masked_h + pair * P_;
+    load_row(h, masked, params.P, P_);
+    for (int64_t n = 0; mask != nullptr && n < params.P; ++n) masked[n] *= widen(mask[n]);
+    left[1].pack(masked, pair);
+  }
+
+  // Takes a chunk into the sums, and stores them after the last.
+  void add(const GradientChunk& chunk, Team& team) const {
+    if constexpr (C::kStages > 1) {
+      team.share(chunk.pairs, [&](int, int64_t begin, int64_t end) {
+        for (int64_t pair = begin; pair < end; ++pair) left[2].pack(operand + pair * H_, pair);
+      });
+    }
+    // Parts of panels only where there are fewer panels than threads.
+    const int64_t parts = divide_up(params.threads.count, larger(1, last_panel[jobs - 1]));
+    team.share(last_panel[jobs - 1] * parts, [&](int member, int64_t begin, int64_t end) {
+      int i = 0;
+      for (int64_t task = begin; task < end; ++task) {
+        while (task / parts >= last_panel[i]) ++i;
+        const int64_t tiles = job[i].tiles(), part = task % parts;
+        weight_gradient_panel(job[i], chunk, task / parts - (i > 0 ? last_panel[i - 1] : 0), tiles * part / parts,
+                              tiles * (part + 1) / parts, thread_scratch + member * scratch_size);
+      }
+    });
+    team.share(divide_up(C::kColumns * H_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
+      add_biases(chunk, begin * kPanel<T>, smaller(end * kPanel<T>, C::kColumns * H_));
+    });
+    if (chunk.last) store_biases();
+  }
+
+  static constexpr int64_t kChunkPairs = 4 * kDepth;
+  static constexpr int kLast = C::kStages - 1;
+  static constexpr int kLefts = 2 + kLast;  // x, h, and the operand of a second stage
+  static constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
+
+  // For each kernel: the rows of x and those of h (or of the operand of its stage), together where they meet the same
+  // columns of d_z.
+  void find_jobs() {
     for (int gate = 0; gate < C::kInfo.gates;) {
-      const GatePlace place = gate_place<C>(gate);
-      const int gates = gates_together<T>(C::kInfo.kernel_gates[place.kernel] - place.index, H_);
-      WeightGradient<S> job = weight_gradient(gate, gates, 0, C::input_column(gate));
-      job.left[0].rows = x_rows, job.left[0].M = params.I;
-      if (C::input_column(gate) == C::recurrent_column(gate)) {
-        job.left[1] = recurrent_left(gate);
-        add(job);
+      const int recurrent = kLast > 0 && gate >= C::kStage[kLast].first ? 2 : 1;
+      const int gates = gates_together(gate);
+      if (shares_column(gate)) {
+        add_job(gate, gates, 0, C::input_column(gate), left[0], left[recurrent]);
       } else {
-        add(job);
-        job = weight_gradient(gate, gates, params.I, C::recurrent_column(gate));
-        job.left[0] = recurrent_left(gate);
-        add(job);
+        add_job(gate, gates, 0, C::input_column(gate), left[0], {});
+        add_job(gate, gates, params.I, C::recurrent_column(gate), left[recurrent], {});
       }
       gate += gates;
     }
     if constexpr (C::kInfo.projected) {
-      WeightGradient<S> job = weight_gradient(C::kInfo.gates, 1, 0, C::recurrent_column(C::kInfo.gates));
-      job.left[0] = recurrent_left(C::kInfo.gates);
-      add(job);
+      add_job(C::kInfo.gates, 1, 0, C::recurrent_column(C::kInfo.gates), left[kLefts - 1], {});
     }
-    team.share(units, [&](int part, int64_t begin, int64_t end) {
-      const WeightGradientScratch<T> scratch(thread_scratch + part * WeightGradientScratch<T>::size(gradient_width()),
-                                             gradient_width());
-      int i = 0;
-      for (int64_t unit = begin; unit < end; ++unit) {
-        while (unit >= last_unit[i]) ++i;
-        const int64_t in_job = unit - (i > 0 ? last_unit[i - 1] : 0);
-        if (in_job % jobs[i].gates == 0) weight_gradient_task(jobs[i], in_job / jobs[i].gates, scratch);
-      }
-    });
   }
 
-  // Each bias's: the sum of its columns of d_z over all pairs.
-  void bias_gradients(Team& team) const {
-    const int64_t panels = divide_up(H_, kPanel<T>);
-    team.share(C::kColumns * panels, [&](int, int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) bias_gradient(static_cast<int>(i / panels), i % panels * kPanel<T>);
-    });
+  // Whether a gate's products with x and with h meet the same column of d_z.
+  static constexpr bool shares_column(int gate) { return C::input_column(gate) == C::recurrent_column(gate); }
+
+  // The gates of one kernel from this one on that a job can take.
+  static constexpr int gates_together(int gate) {
+    int gates = 1;
+    if (!shares_column(gate)) return gates;
+    const int kernel = gate_place<C>(gate).kernel;
+    while (gate + gates < C::kInfo.gates && gate_place<C>(gate + gates).kernel == kernel &&
+           shares_column(gate + gates)) {
+      ++gates;
+    }
+    return gates;
   }
 
-  static constexpr int kLast = C::kStages - 1;
-
-  // The most columns of a job.
-  int64_t gradient_width() const { return larger(gates_together<T>(C::kInfo.gates, H_) * H_, P_); }
-
-  // All but the left operands; from kernel row `row` on.
-  WeightGradient<S> weight_gradient(int gate, int gates, int64_t row, int column) const {
+  // From kernel row `row` on.
+  void add_job(int gate, int gates, int64_t row, int column, const GradientLeft<T>& first,
+               const GradientLeft<T>& second) {
     const GatePlace place = gate_place<C>(gate);
-    WeightGradient<S> g;
+    WeightGradient<S>& g = job[jobs];
+    g.left[0] = first, g.left[1] = second;
     g.d_z = d_z(0, column);
     g.d_z_stride = d_z_stride;
-    g.pairs = count;
     g.N = gate < C::kInfo.gates ? params.H : params.P;
     g.gates = gates;
-    g.threads = params.threads.count;
     g.out_stride = kernel_width<C>(params, place.kernel);
     g.out = static_cast<S*>(params.d_kernels[place.kernel]) + row * g.out_stride + place.index * params.H;
-    return g;
+    last_panel[jobs] = (jobs > 0 ? last_panel[jobs - 1] : 0) + g.panels();
+    ++jobs;
   }
 
-  // What meets a gate's rows of h: h before the step, or the operand of its stage.
-  GradientLeft<S> recurrent_left(int gate) const {
-    GradientLeft<S> left;
-    const int stage = kLast > 0 && gate >= C::kStage[kLast].first ? kLast : 0;
-    left.M = stage_depth(params, stage);
-    if (stage > 0) {
-      left.array = operand, left.stride = H_;
-    } else if (params.state_mask != nullptr) {
-      left.array = masked_h, left.stride = P_;
-    } else {
-      left.rows = h_rows;
-    }
-    return left;
-  }
-
-  // Sums one panel of one column of d_z over all pairs, and stores it into the biases that it is the gradient of.
-  // Blocks of pairs are summed first: one long sum would lose digits.
-  void bias_gradient(int column, int64_t unit) const {
-    T sum[kPanel<T>] = {};
-    for (int64_t begin = 0; begin < count; begin += kDepth) {
-      T part[kPanel<T>] = {};
-      for (int64_t pair = begin; pair < smaller(begin + kDepth, count); ++pair) {
-        const T* from = d_z(pair, column) + unit;
-        for (int n = 0; n < kPanel<T>; ++n) part[n] += from[n];
+  // Adds the columns [first, last) of d_z up. Blocks of pairs are summed first: one long sum would lose digits.
+  void add_biases(const GradientChunk& chunk, int64_t first, int64_t last) const {
+    for (int64_t begin = 0; begin == 0 || begin < chunk.pairs; begin += kDepth) {
+      for (int64_t n = first; n < last; ++n) bias_part[n] = 0;
+      for (int64_t pair = begin; pair < smaller(begin + kDepth, chunk.pairs); ++pair) {
+        const T* __restrict from = d_z(pair, 0);
+        T* __restrict to = bias_part;
+        for (int64_t n = first; n < last; ++n) to[n] += from[n];
       }
-      for (int n = 0; n < kPanel<T>; ++n) sum[n] += part[n];
+      const bool clear = chunk.first && begin == 0;
+      for (int64_t n = first; n < last; ++n) bias_sum[n] = clear ? bias_part[n] : bias_sum[n] + bias_part[n];
     }
-    store_bias_gradient<C, S>(params, column, unit, sum);
+  }
+
+  void store_biases() const {
+    for (int column = 0; column < C::kColumns; ++column) {
+      for (int64_t unit = 0; unit < params.H; unit += kPanel<T>) {
+        store_bias_gradient<C, S>(params, column, unit, bias_sum + column * H_ + unit);
+      }
+    }
   }
 
   const SequenceBackwardParams& params;
   const int64_t H_, P_;  // with padding to whole vectors
-  const int64_t count, d_z_stride;
-  T* operand;         // [count, H_]: left side of the second stage's product
-  const S** x_rows;   // [count]: where x stands
-  const S** h_rows;   // [count]: where h before the step stands, without its mask
-  T* masked_h;        // [count, P_]: the same with it, if there is one
-  T* all_d_z;         // [count, d_z_stride]: kColumns of H_ each, and a projection's of P_
-  T* thread_scratch;  // one WeightGradientScratch for each thread
+  const int64_t capacity, d_z_stride;
+  T* all_d_z;                    // [capacity, d_z_stride]: kColumns of H_ each, and a projection's of P_
+  T* operand;                    // [capacity, H_]: left side of the second stage's product
+  const S** x_rows;              // [capacity]: where x stands
+  const S** h_rows;              // [capacity]: where h before the step stands, without its mask
+  T* masked_h;                   // [capacity, P_]: the same with it, if there is one
+  GradientLeft<T> left[kLefts];  // the left operands of the weight gradients
+  WeightGradient<S> job[kMaxJobs];
+  int64_t last_panel[kMaxJobs];  // the panels of all jobs up to and with this one
+  int jobs = 0;
+  T* bias_sum;        // [d_z_stride]
+  T* bias_part;       // [d_z_stride]
+  T* thread_scratch;  // [threads, scratch_size]
+  int64_t scratch_size;
 };
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET

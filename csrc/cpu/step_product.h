@@ -172,15 +172,7 @@ struct StepGradient {
   int64_t tiles() const { return divide_up(M, kTileRows); }
 };
 
-// to [M / kTileRows, K, kTileRows] = row k of the left operand of a gradient; zeros past M.
-template <typename S>
-void pack_columns(const S* row, int64_t M, int64_t k, int64_t K, Compute<S>* to) {
-  int64_t m = 0;
-  for (; m + kTileRows <= M; m += kTileRows) load_row(row + m, to + m * K + k * kTileRows, kTileRows, kTileRows);
-  if (m < M) load_row(row + m, to + m * K + k * kTileRows, M - m, kTileRows);
-}
-
-// The same for a row that takes no part.
+// pack_columns() for a row that takes no part.
 template <typename T>
 void clear_columns(int64_t M, int64_t k, int64_t K, T* to) {
   for (int64_t m = 0; m < M; m += kTileRows) memset(to + m * K + k * kTileRows, 0, kTileRows * sizeof(T));
