@@ -164,6 +164,7 @@ class BackwardDriver {
     if (block.pairs() == 0) return;
     team.share(block.end - block.begin, [&](int, int64_t begin, int64_t end) {
       for (int64_t step = block.begin + begin; step < block.begin + end; ++step) find_inputs(block, step);
+      pairs_.pack_inputs(block.pair(block.begin + begin, 0), block.pair(block.begin + end, 0));
     });
     for (int64_t step = block.end - 1; step >= block.begin; --step) {
       run_stage<kLast>(block, step, team);

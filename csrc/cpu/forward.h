@@ -207,7 +207,7 @@ class ForwardDriver {
 
   // The pointwise part of a stage for one row and the units of one panel.
   template <int s>
-  void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
+  FUSED_RNN_FN void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
     using Tile = StageTile<C, s>;
     constexpr int kUnits = Tile::template kUnits<T>;
     constexpr int kSaved = C::kInfo.saved;

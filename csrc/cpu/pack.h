@@ -90,12 +90,18 @@ void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_
   }
 }
 
-// to [M / kTileRows, K, kTileRows] = row k of the left operand of a gradient; zeros past M.
+// A row of the left operand of a gradient, kTileRows values to each tile, `stride` apart; zeros past M.
 template <typename S>
-void pack_columns(const S* row, int64_t M, int64_t k, int64_t K, Compute<S>* to) {
+void pack_columns(const S* row, int64_t M, Compute<S>* to, int64_t stride) {
   int64_t m = 0;
-  for (; m + kTileRows <= M; m += kTileRows) load_row(row + m, to + m * K + k * kTileRows, kTileRows, kTileRows);
-  if (m < M) load_row(row + m, to + m * K + k * kTileRows, M - m, kTileRows);
+  for (; m + kTileRows <= M; m += kTileRows, to += stride) {
+    if constexpr (std::is_same_v<S, Compute<S>>) {
+      memcpy(to, row + m, kTileRows * sizeof(S));  // two moves, where compilers make a loop over tiles worse
+    } else {
+      load_row(row + m, to, kTileRows, kTileRows);
+    }
+  }
+  if (m < M) load_row(row + m, to, M - m, kTileRows);
 }
 
 // to [kPeepholes, stride] = the peepholes of the cell, and zeros past H.

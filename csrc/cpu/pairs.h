@@ -28,7 +28,7 @@ struct Pairs {
     masked_h = workspace.take<T>(params.state_mask != nullptr ? capacity * P_ : 0);
     for (int i = 0; i < kLefts; ++i) {
       left[i].M = i == 0 ? params.I : stage_depth(params, i - 1);
-      left[i].data = workspace.take<T>(GradientLeft<T>::size(left[i].M, capacity));
+      left[i].data = workspace.take<T>(left[i].size(capacity));
     }
     find_jobs();
     int64_t most = 0;
@@ -44,17 +44,31 @@ struct Pairs {
 
   T* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * H_; }
 
-  // Notes where a pair's x and h before the step stand, and packs them as left operands. mask: what multiplied h in
-  // between, or null.
+  // Notes where a pair's x and h before the step stand, and applies the mask that multiplied h in between, if any.
   void set_inputs(int64_t pair, const S* x, const S* h, const S* mask) const {
     x_rows[pair] = x;
     h_rows[pair] = h;
-    left[0].pack(x, pair);
-    if (params.state_mask == nullptr) return left[1].pack(h, pair);
+    if (params.state_mask == nullptr) return;
     T* masked = masked_h + pair * P_;
     load_row(h, masked, params.P, P_);
     for (int64_t n = 0; mask != nullptr && n < params.P; ++n) masked[n] *= widen(mask[n]);
-    left[1].pack(masked, pair);
+  }
+
+  // Packs x and h of the pairs [begin, end) as left operands.
+  void pack_inputs(int64_t begin, int64_t end) const {
+    constexpr int64_t kAhead = 4;  // the rows stand far apart: without a hint each would be waited for
+    for (int64_t pair = begin; pair < end; ++pair) {
+      if (pair + kAhead < end) {
+        prefetch_row(x_rows[pair + kAhead], params.I);
+        prefetch_row(h_rows[pair + kAhead], params.P);
+      }
+      left[0].pack(x_rows[pair], pair);
+      if (params.state_mask == nullptr) {
+        left[1].pack(h_rows[pair], pair);
+      } else {
+        left[1].pack(masked_h + pair * P_, pair);
+      }
+    }
   }
 
   // Takes a chunk into the sums, and stores them after the last.

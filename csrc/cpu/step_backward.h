@@ -60,6 +60,7 @@ class StepBackwardDriver {
   int64_t d_z_stride() const {  // so that whole vectors may be read
     return d_z_width<C>(p_) + kPanel<T>;
   }
+  int64_t left_stride() const { return p_.B * kTileRows; }
   int64_t left_width(int left) const { return left == 0 ? p_.I : left == 1 ? p_.P : p_.H; }
   bool at_work(int64_t b) const { return p_.lengths == nullptr || p_.lengths[b] > 0; }
   const S* state(const void* const* states, int index, int64_t b) const {
@@ -165,12 +166,12 @@ class StepBackwardDriver {
       const T* through = d_product_ + b * product_stride();
       for (int64_t n = 0; n < p_.P; ++n) d_h[n] += through[n];
       if constexpr (kConverts) store_row(d_x_ + b * p_.I, d_x, p_.I);
-      pack_columns(static_cast<const S*>(p_.x) + b * p_.x_strides.batch, p_.I, b, p_.B, left_[0]);
-      pack_columns(state(p_.initial_state, 0, b), p_.P, b, p_.B, left_[1]);
-      if constexpr (kLast > 0) pack_columns(operand_ + b * H_(), p_.H, b, p_.B, left_[2]);
+      pack_columns(static_cast<const S*>(p_.x) + b * p_.x_strides.batch, p_.I, left_[0] + b * kTileRows, left_stride());
+      pack_columns(state(p_.initial_state, 0, b), p_.P, left_[1] + b * kTileRows, left_stride());
+      if constexpr (kLast > 0) pack_columns(operand_ + b * H_(), p_.H, left_[2] + b * kTileRows, left_stride());
     } else {
       memset(d_x, 0, p_.I * sizeof(S));
-      for (int i = 0; i < kLefts; ++i) clear_columns<T>(left_width(i), b, p_.B, left_[i]);
+      for (int i = 0; i < kLefts; ++i) clear_columns(left_width(i), left_[i] + b * kTileRows, left_stride());
     }
     store_row(d_h, static_cast<S*>(p_.d_initial_state[0]) + b * p_.P, p_.P);
     if constexpr (kHasC) store_row(d_c_ + b * H_(), static_cast<S*>(p_.d_initial_state[1]) + b * p_.H, p_.H);

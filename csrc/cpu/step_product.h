@@ -164,7 +164,7 @@ template <typename S>
 struct StepGradient {
   using T = Compute<S>;
   int64_t M, K, N;
-  const T* a;  // [M / kTileRows, K, kTileRows], as pack_columns() makes it
+  const T* a;  // [M / kTileRows, K, kTileRows]: rows as pack_columns() makes them
   const T* b;  // [K, b_stride]
   int64_t b_stride;
   Matrix<S> out;  // [M, N]
@@ -172,10 +172,10 @@ struct StepGradient {
   int64_t tiles() const { return divide_up(M, kTileRows); }
 };
 
-// pack_columns() for a row that takes no part.
+// As pack_columns(), for a row that takes no part.
 template <typename T>
-void clear_columns(int64_t M, int64_t k, int64_t K, T* to) {
-  for (int64_t m = 0; m < M; m += kTileRows) memset(to + m * K + k * kTileRows, 0, kTileRows * sizeof(T));
+void clear_columns(int64_t M, T* to, int64_t stride) {
+  for (int64_t m = 0; m < M; m += kTileRows, to += stride) memset(to, 0, kTileRows * sizeof(T));
 }
 
 // The columns of b that step_gradient() has at work together, so that they stay in the first-level cache.

@@ -6,21 +6,24 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// M values of each pair of a chunk, packed: for each kDepth pairs [M / kTileRows, kDepth, kTileRows], see
-// pack_columns().
+// M values of each pair of a chunk, packed: for each kDepth pairs [M / kTileRows, kDepth, kTileRows].
 template <typename T>
 struct GradientLeft {
   T* data = nullptr;
   int64_t M = 0;
 
-  static int64_t size(int64_t M, int64_t pairs) { return round_up(M, kTileRows) * round_up(pairs, kDepth); }
+  // From tile to tile; with one cache line more than needed, as the tiles of one pair would else compete for a few of
+  // the first-level cache's sets.
+  static constexpr int64_t kStride = kDepth * kTileRows + 64 / sizeof(T);
+
   int64_t tiles() const { return divide_up(M, kTileRows); }
+  int64_t size(int64_t pairs) const { return divide_up(pairs, kDepth) * tiles() * kStride; }
   T* tile(int64_t pair, int64_t tile) const {
-    return data + (pair / kDepth * tiles() + tile) * kDepth * kTileRows + pair % kDepth * kTileRows;
+    return data + (pair / kDepth * tiles() + tile) * kStride + pair % kDepth * kTileRows;
   }
   template <typename S>
   void pack(const S* row, int64_t pair) const {
-    pack_columns(row, M, pair % kDepth, kDepth, tile(pair - pair % kDepth, 0));
+    pack_columns(row, M, tile(pair, 0), kStride);
   }
 };
 
