@@ -230,15 +230,31 @@ class BackwardDriver {
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
           const int64_t products = larger(0, smaller(count, with_product - row));
+          for (int64_t m = 0; m < smaller(kAhead, count); ++m) prefetch<s>(block, step, row + m, panel);
           if constexpr (s == kLast) {
             recurrent_product<0>(block, step + 1, row, products, count, panel, through);
           } else {
             recurrent_product<kLast>(block, step, row, products, count, panel, through);
           }
-          for (int64_t m = 0; m < count; ++m) apply_cell<s>(block, step, row + m, panel, through + m * kPanel<T>);
+          for (int64_t m = 0; m < count; ++m) {
+            if (m + kAhead < count) prefetch<s>(block, step, row + m + kAhead, panel);
+            apply_cell<s>(block, step, row + m, panel, through + m * kPanel<T>);
+          }
         }
       }
     });
+  }
+
+  // Prefetches what apply_cell() reads of the caller's arrays, which lie beyond the near caches.
+  template <int s>
+  FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
+    const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, stage_units<C>(p_, s) - unit);
+    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    if constexpr (!projects<C>(s)) {
+      const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
+      for (int k = 0; k < kSaved; ++k) prefetch_row(from + k * p_.H, count);
+    }
+    if (s == kLast && p_.d_y != nullptr) prefetch_row(static_cast<const S*>(p_.d_y) + y_offset(t, b) + unit, count);
   }
 
   // The pointwise part of a stage for one row and the units of one panel; `through` is what came through the product.

@@ -195,9 +195,11 @@ class ForwardDriver {
         const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
+          for (int64_t m = 0; m < smaller(kAhead, count); ++m) prefetch<s>(block, step, row + m, panel);
           tile_block(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
                      C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
           for (int64_t m = 0; m < count; ++m) {
+            if (m + kAhead < count) prefetch<s>(block, step, row + m + kAhead, panel);
             apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
           }
         }
@@ -205,9 +207,22 @@ class ForwardDriver {
     });
   }
 
+  // Prefetches where apply_cell() writes into the caller's arrays, which lie beyond the near caches.
+  template <int s>
+  FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
+    constexpr int kUnits = StageTile<C, s>::template kUnits<T>;
+    const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
+    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    if constexpr (s == C::kStateStage) {
+      if (p_.saved == nullptr) return;
+      S* saved = static_cast<S*>(p_.saved) + (t * p_.B + b) * C::kInfo.saved * p_.H + unit;
+      for (int k = 0; k < C::kInfo.saved; ++k) prefetch_row(saved + k * p_.H, count);
+    }
+  }
+
   // The pointwise part of a stage for one row and the units of one panel.
   template <int s>
-  FUSED_RNN_FN void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
     using Tile = StageTile<C, s>;
     constexpr int kUnits = Tile::template kUnits<T>;
     constexpr int kSaved = C::kInfo.saved;

@@ -56,7 +56,6 @@ struct Pairs {
 
   // Packs x and h of the pairs [begin, end) as left operands.
   void pack_inputs(int64_t begin, int64_t end) const {
-    constexpr int64_t kAhead = 4;  // the rows stand far apart: without a hint each would be waited for
     for (int64_t pair = begin; pair < end; ++pair) {
       if (pair + kAhead < end) {
         prefetch_row(x_rows[pair + kAhead], params.I);

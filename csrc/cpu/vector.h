@@ -56,11 +56,16 @@ FUSED_RNN_FN void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(to) = value;
 }
 
-// Asks for from[0, count) to be brought into the first-level cache.
+// Asks for row[0, count) to be brought into the first-level cache, to be read or written.
 template <typename T>
-FUSED_RNN_FN void prefetch_row(const T* from, int64_t count) {
-  for (int64_t n = 0; n < count; n += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(from + n);
+FUSED_RNN_FN void prefetch_row(T* row, int64_t count) {
+  for (int64_t n = 0; n < count; n += 64 / static_cast<int64_t>(sizeof(T))) {
+    __builtin_prefetch(row + n, !std::is_const_v<T>);
+  }
 }
+
+// How many rows before their turn.
+constexpr int64_t kAhead = 4;
 
 // low for x < low, high for x > high, else x, which may be NaN: the one instruction each that x86 has for it, and that
 // compilers do not find.
