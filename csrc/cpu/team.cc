@@ -5,6 +5,10 @@
 #include <atomic>
 #include <thread>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
 namespace fused_rnn {
 namespace {
 
@@ -27,6 +31,32 @@ class Patience {
   int spins_ = 0;
 };
 
+// The processor that the caller runs on, or -1 where the system does not say.
+int current_processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
+// Moves the calling thread to another processor if it runs on this one. A helper that is woken on the leader's
+// processor would share it for milliseconds, even with others idle: where processors share no cache, as in many virtual
+// machines, Linux wakes a thread where it slept, and looks around only later.
+void leave_processor(int processor) {
+#if defined(__linux__)
+  if (processor < 0 || sched_getcpu() != processor) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(processor, &others);
+  if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof(others), &others) != 0) return;
+  sched_setaffinity(0, sizeof(allowed), &allowed);
+#else
+  static_cast<void>(processor);
+#endif
+}
+
 constexpr int kMaxRuns = 64;       // one bit each
 constexpr int kRunsOfAMember = 4;  // so that there is something left to take from a member that is late
 
@@ -40,6 +70,7 @@ struct Team::Shared {
   std::atomic<int> working{0};     // helpers that may hold work of this phase
   std::atomic<uint64_t> taken{0};  // the runs that someone has begun
   int members = 1;
+  int leader_processor = -1;
   int64_t tasks = 0;
   int runs = 0;
   const Work* work = nullptr;
@@ -60,6 +91,7 @@ struct Team::Shared {
   }
 
   void help() {
+    leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
     for (uint64_t seen = 1;;) {
       uint64_t now;
@@ -81,6 +113,7 @@ Team::Team(const Threads& threads) {
   if (threads.count <= 1) return;
   shared_ = std::make_shared<Shared>();
   shared_->members = std::min(threads.count, kMaxRuns);
+  shared_->leader_processor = current_processor();
   for (int helper = 1; helper < shared_->members; ++helper) {
     threads.schedule([shared = shared_] { shared->help(); });
   }
@@ -96,6 +129,8 @@ void Team::share(int64_t tasks, Work work) {
     return;
   }
   Shared& shared = *shared_;
+  // To a helper that has been woken on this very processor and waits for it; leave_processor() then clears it again.
+  if (shared.joined.load() < shared.members) std::this_thread::yield();
   shared.tasks = tasks;
   shared.runs = static_cast<int>(std::min<int64_t>({tasks, shared.members * kRunsOfAMember, kMaxRuns}));
   shared.work = &work;
