@@ -70,22 +70,21 @@ template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
                      Compute<S>* packed) {
   using T = Compute<S>;
-  constexpr int64_t kBlock = kPanel<T> < 16 ? kPanel<T> : 16;
-  const int64_t packed_width = round_up(smaller(kPanel<T>, columns), kLanes<T>);
+  constexpr int64_t kBlock = kLanes<T>;
+  const int64_t packed_width = round_up(smaller(kPanel<T>, columns), kBlock);
   const Gate<S> from = gate_columns<C, S>(params, gate, row);
   const int64_t width = gate < C::kInfo.gates ? params.H : params.P;
-  T block[kBlock][kBlock];
   for (int64_t n = 0; n < packed_width; n += kBlock) {
     for (int64_t unit = 0; unit < units; unit += kBlock) {
+      Vector<T> block[kBlock];
       for (int64_t i = 0; i < kBlock; ++i) {
+        alignas(64) T row_part[kBlock];
         const int64_t count = n + i < columns ? larger(0, smaller(kBlock, width - unit)) : 0;
-        load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, block[i], count, kBlock);
+        load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, row_part, count, kBlock);
+        block[i] = load(row_part);
       }
-      for (int64_t j = 0; j < kBlock; ++j) {
-        if (unit + j >= units) break;
-        T* to = packed + (unit + j) * packed_width + n;
-        for (int64_t i = 0; i < smaller(kBlock, packed_width - n); ++i) to[i] = block[i][j];
-      }
+      transpose<1, T>(block);
+      for (int64_t j = 0; j < kBlock; ++j) store(packed + (unit + j) * packed_width + n, block[j]);
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -66,6 +67,30 @@ FUSED_RNN_FN void prefetch_row(T* row, int64_t count) {
 
 // How many rows before their turn.
 constexpr int64_t kAhead = 4;
+
+// One stage of a transposition: of a pair of rows kStride apart, those lanes change places that stand on the wrong
+// side.
+template <int kStride, typename V, size_t... kLane>
+FUSED_RNN_FN void swap_lanes(V& a, V& b, std::index_sequence<kLane...>) {
+  constexpr int kCount = sizeof...(kLane);
+  const V first = __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane - kStride : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane : kLane + kStride)...);
+  a = first;
+}
+
+// Transposes a square of kLanes vectors.
+template <int kStride, typename T>
+FUSED_RNN_FN void transpose(Vector<T>* rows) {
+  if constexpr (kStride < kLanes<T>) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes<T>; ++i) {
+      if ((i & kStride) == 0) {
+        swap_lanes<kStride>(rows[i], rows[i + kStride], std::make_index_sequence<kLanes<T>>());
+      }
+    }
+    transpose<2 * kStride, T>(rows);
+  }
+}
 
 // low for x < low, high for x > high, else x, which may be NaN: the one instruction each that x86 has for it, and that
 // compilers do not find.
