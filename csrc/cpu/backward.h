@@ -49,11 +49,11 @@ class BackwardDriver {
         run_blocks(plan_, team, [&](int64_t i, Team& at_work) {
           if (first) start_block(blocks_[i]);
           run_chunk(blocks_[i], at_work);
+          if (blocks_[0].begin == 0) finish_block(blocks_[i]);
         });
         end = blocks_[0].begin;
         pairs_.add({pairs, first, end == 0}, team);
       } while (end > 0);
-      for (int64_t i = 0; i < plan_.blocks; ++i) finish_block(blocks_[i]);
     });
   }
 
@@ -67,7 +67,7 @@ class BackwardDriver {
     Rows rows;
     int64_t begin, end;  // the chunk's steps
     int64_t first_pair;  // where its (step, row) pairs begin among those of the chunk
-    T* d_h;              // [rows, P_]: gradient of h, but for what comes through the recurrent products
+    T* d_h;              // [rows, P_]: gradient of h, but for what comes through the chunk's recurrent products
     T* d_c;              // [rows, H_]
 
     int64_t pairs() const { return rows.offset[end] - rows.offset[begin]; }
@@ -128,7 +128,7 @@ class BackwardDriver {
   }
 
   // Rows at work at a step, of all blocks.
-  int64_t active(int64_t step) const {
+  int64_t active_rows(int64_t step) const {
     int64_t rows = 0;
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       if (step < blocks_[i].rows.steps) rows += blocks_[i].rows.active[step];
@@ -139,7 +139,7 @@ class BackwardDriver {
   // Sets each block to the chunk of steps that ends with step `end`; returns its pairs.
   int64_t find_chunk(int64_t end) {
     int64_t begin = end, pairs = 0;
-    while (begin > 0 && pairs + active(begin - 1) <= pairs_.capacity) pairs += active(--begin);
+    while (begin > 0 && pairs + active_rows(begin - 1) <= pairs_.capacity) pairs += active_rows(--begin);
     int64_t first_pair = 0;
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       Block& block = blocks_[i];
@@ -164,7 +164,9 @@ class BackwardDriver {
     if (block.pairs() == 0) return;
     team.share(block.end - block.begin, [&](int, int64_t begin, int64_t end) {
       for (int64_t step = block.begin + begin; step < block.begin + end; ++step) find_inputs(block, step);
-      pairs_.pack_inputs(block.pair(block.begin + begin, 0), block.pair(block.begin + end, 0));
+    });
+    team.share(block.pairs(), [&](int, int64_t begin, int64_t end) {
+      pairs_.pack_inputs(block.first_pair + begin, block.first_pair + end);
     });
     for (int64_t step = block.end - 1; step >= block.begin; --step) {
       run_stage<kLast>(block, step, team);
@@ -245,7 +247,7 @@ class BackwardDriver {
     });
   }
 
-  // Prefetches what apply_cell() reads of the caller's arrays, which lie beyond the near caches.
+  // Prefetches the most of what apply_cell() reads of the caller's arrays, which lie beyond the near caches.
   template <int s>
   FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
     const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, stage_units<C>(p_, s) - unit);

@@ -207,7 +207,7 @@ class ForwardDriver {
     });
   }
 
-  // Prefetches where apply_cell() writes into the caller's arrays, which lie beyond the near caches.
+  // Prefetches the most of where apply_cell() writes into the caller's arrays, which lie beyond the near caches.
   template <int s>
   FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
     constexpr int kUnits = StageTile<C, s>::template kUnits<T>;

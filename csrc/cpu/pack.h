@@ -1,5 +1,5 @@
 // The caller's kernels, gate by gate, and their packed forms: panels as wide as a register tile, so that one tile ends
-// with the complete preactivations of its units.
+// with the complete preactivations of its units. And the left operands of gradients.
 #pragma once
 
 #include "csrc/cpu/storage.h"
@@ -63,9 +63,9 @@ void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t
   }
 }
 
-// packed [units, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with d_z. width
-// is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last unit and past the
-// columns.
+// packed [units, width], both whole vectors, = the transpose of kernel rows [row, row + columns) of one gate: for
+// products with d_z. width is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last
+// unit and past the columns.
 template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
                      Compute<S>* packed) {
@@ -101,6 +101,12 @@ void pack_columns(const S* row, int64_t M, Compute<S>* to, int64_t stride) {
     }
   }
   if (m < M) load_row(row + m, to, M - m, kTileRows);
+}
+
+// The same for a row that takes no part.
+template <typename T>
+void clear_columns(int64_t M, T* to, int64_t stride) {
+  for (int64_t m = 0; m < M; m += kTileRows, to += stride) memset(to, 0, kTileRows * sizeof(T));
 }
 
 // to [kPeepholes, stride] = the peepholes of the cell, and zeros past H.

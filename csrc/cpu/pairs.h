@@ -1,10 +1,9 @@
 // What the backward time loop leaves behind of each (step, row) pair of a chunk of steps, and the gradients that are
-// sums over all pairs: those of the weights and biases. A chunk is so short that it stays in the caches until the sums
-// have taken it in.
+// sums over all pairs: those of the weights and biases. Chunks are short, so that what a step leaves behind is still in
+// the caches when the sums take it in.
 #pragma once
 
 #include "csrc/cpu/pack.h"
-#include "csrc/cpu/rows.h"
 #include "csrc/cpu/team.h"
 #include "csrc/cpu/weight_gradient.h"
 #include "csrc/cpu/workspace.h"
@@ -21,7 +20,7 @@ struct Pairs {
         P_(round_up(of.P, kLanes<T>)),
         capacity(smaller(larger(kChunkPairs, of.B), of.T * of.B)),
         d_z_stride(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)) {
-    all_d_z = workspace.take<T>(capacity * d_z_stride + kPanel<T>);  // so that whole panels may be read
+    all_d_z = workspace.take<T>(capacity * d_z_stride);
     operand = workspace.take<T>(C::kStages > 1 ? capacity * H_ : 0);
     x_rows = workspace.take<const S*>(capacity);
     h_rows = workspace.take<const S*>(capacity);
@@ -36,9 +35,9 @@ struct Pairs {
       job[i].sum = capacity < of.T * of.B ? workspace.take<T>(job[i].sum_size()) : nullptr;
       most = larger(most, job[i].M());
     }
-    scratch_size = (kDepth + most) * kPanel<T>;
-    bias_sum = workspace.take<T>(d_z_stride + kPanel<T>);
-    bias_part = workspace.take<T>(d_z_stride);
+    scratch_size = (kDepth + (capacity < of.T * of.B ? 0 : most)) * kPanel<T>;
+    bias_sum = workspace.take<T>(C::kColumns * H_);
+    bias_part = workspace.take<T>(C::kColumns * H_);
     thread_scratch = workspace.take<T>(scratch_size * larger(1, params.threads.count));
   }
 
@@ -54,12 +53,13 @@ struct Pairs {
     for (int64_t n = 0; mask != nullptr && n < params.P; ++n) masked[n] *= widen(mask[n]);
   }
 
-  // Packs x and h of the pairs [begin, end) as left operands.
+  // Packs x and h of the pairs [begin, end) as left operands. Their rows stand far apart: unless asked for ahead, each
+  // would be waited for.
   void pack_inputs(int64_t begin, int64_t end) const {
     for (int64_t pair = begin; pair < end; ++pair) {
       if (pair + kAhead < end) {
         prefetch_row(x_rows[pair + kAhead], params.I);
-        prefetch_row(h_rows[pair + kAhead], params.P);
+        if (params.state_mask == nullptr) prefetch_row(h_rows[pair + kAhead], params.P);
       }
       left[0].pack(x_rows[pair], pair);
       if (params.state_mask == nullptr) {
@@ -77,8 +77,8 @@ struct Pairs {
         for (int64_t pair = begin; pair < end; ++pair) left[2].pack(operand + pair * H_, pair);
       });
     }
-    // Parts of panels only where there are fewer panels than threads.
-    const int64_t parts = divide_up(params.threads.count, larger(1, last_panel[jobs - 1]));
+    // Each part packs its panel's d_z again: only where there are few panels for so many threads.
+    const int64_t parts = team.members() > 1 ? divide_up(2 * team.members(), last_panel[jobs - 1]) : 1;
     team.share(last_panel[jobs - 1] * parts, [&](int member, int64_t begin, int64_t end) {
       int i = 0;
       for (int64_t task = begin; task < end; ++task) {
@@ -183,8 +183,8 @@ struct Pairs {
   WeightGradient<S> job[kMaxJobs];
   int64_t last_panel[kMaxJobs];  // the panels of all jobs up to and with this one
   int jobs = 0;
-  T* bias_sum;        // [d_z_stride]
-  T* bias_part;       // [d_z_stride]
+  T* bias_sum;        // [kColumns * H_]
+  T* bias_part;       // [kColumns * H_]
   T* thread_scratch;  // [threads, scratch_size]
   int64_t scratch_size;
 };

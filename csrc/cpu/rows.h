@@ -22,7 +22,6 @@ struct Rows {
 
   // The time index of loop step `step` of row `row`.
   int64_t time(int64_t step, int64_t row) const { return reverse ? length[row] - 1 - step : step; }
-  int64_t pairs() const { return offset[steps]; }
 };
 
 // Takes the arrays of a block of at most `count` rows.
@@ -63,14 +62,6 @@ inline void fill_rows(const SequenceParams& params, int64_t block, int64_t block
     rows.active[step] = active;
     rows.offset[step + 1] = rows.offset[step] + active;
   }
-}
-
-// All (step, row) pairs of a call.
-inline int64_t count_pairs(const SequenceParams& params) {
-  if (params.lengths == nullptr) return params.T * params.B;
-  int64_t pairs = 0;
-  for (int64_t b = 0; b < params.B; ++b) pairs += params.lengths[b];
-  return pairs;
 }
 
 // Sets a tensor [T, B, width] to zero past the rows' ends. Time is the outer loop, for the sake of time-major tensors.

@@ -11,7 +11,7 @@ constexpr int64_t kMaxBlocks = 64;
 struct Sharing {
   enum Way {
     kAlone,  // too little work to share
-    kRows,   // each thread takes rows of the batch through all of time: no meetings, but each reads all of R every step
+    kRows,   // each thread takes rows of the batch through time: they hardly meet, but each reads all of R every step
     kUnits,  // each thread takes units of every step: each reads its share of R, and they meet once a stage
   };
   Way way;

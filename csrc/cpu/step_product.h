@@ -172,12 +172,6 @@ struct StepGradient {
   int64_t tiles() const { return divide_up(M, kTileRows); }
 };
 
-// As pack_columns(), for a row that takes no part.
-template <typename T>
-void clear_columns(int64_t M, T* to, int64_t stride) {
-  for (int64_t m = 0; m < M; m += kTileRows, to += stride) memset(to, 0, kTileRows * sizeof(T));
-}
-
 // The columns of b that step_gradient() has at work together, so that they stay in the first-level cache.
 template <typename T>
 int64_t step_gradient_panels(int64_t K) {

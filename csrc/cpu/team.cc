@@ -45,7 +45,7 @@ int current_processor() {
 // machines, Linux wakes a thread where it slept, and looks around only later.
 void leave_processor(int processor) {
 #if defined(__linux__)
-  if (processor < 0 || sched_getcpu() != processor) return;
+  if (processor < 0 || current_processor() != processor) return;
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
   cpu_set_t others = allowed;
@@ -58,6 +58,7 @@ void leave_processor(int processor) {
 }
 
 constexpr int kMaxRuns = 64;       // one bit each
+constexpr int kMaxYields = 32;     // helpers come within the first few shares, or the pool is busy
 constexpr int kRunsOfAMember = 4;  // so that there is something left to take from a member that is late
 
 }  // namespace
@@ -70,6 +71,7 @@ struct Team::Shared {
   std::atomic<int> working{0};     // helpers that may hold work of this phase
   std::atomic<uint64_t> taken{0};  // the runs that someone has begun
   int members = 1;
+  int yields = 0;  // of the leader
   int leader_processor = -1;
   int64_t tasks = 0;
   int runs = 0;
@@ -91,6 +93,7 @@ struct Team::Shared {
   }
 
   void help() {
+    if (phase.load() == kClosed) return;
     leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
     for (uint64_t seen = 1;;) {
@@ -123,6 +126,10 @@ Team::~Team() {
   if (shared_) shared_->phase.store(Shared::kClosed);
 }
 
+int Team::members() const {
+  return shared_ ? shared_->members : 1;
+}
+
 void Team::share(int64_t tasks, Work work) {
   if (!shared_ || tasks <= 1) {
     if (tasks > 0) work(0, 0, tasks);
@@ -130,7 +137,7 @@ void Team::share(int64_t tasks, Work work) {
   }
   Shared& shared = *shared_;
   // To a helper that has been woken on this very processor and waits for it; leave_processor() then clears it again.
-  if (shared.joined.load() < shared.members) std::this_thread::yield();
+  if (shared.joined.load() < shared.members && shared.yields++ < kMaxYields) std::this_thread::yield();
   shared.tasks = tasks;
   shared.runs = static_cast<int>(std::min<int64_t>({tasks, shared.members * kRunsOfAMember, kMaxRuns}));
   shared.work = &work;

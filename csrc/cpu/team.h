@@ -30,6 +30,9 @@ class Work {
 // The threads that work on one call of the core. The calling thread leads and can do all the work alone; the others
 // join when the pool gets round to running them, and stay until the team is gone.
 //
+// On Linux a helper that is woken on the leader's processor moves itself to another one that it is allowed to use; its
+// affinity is the same afterwards.
+//
 // The tasks of share() are cut into runs, each member's own first, so that what a member reads stays in its cache from
 // one share() to the next; whoever is done takes what no one has begun. A share() costs under a microsecond.
 class Team {
@@ -39,6 +42,8 @@ class Team {
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
+
+  int members() const;  // that were asked for, the leader included
 
   // Runs work over the tasks [0, tasks), each once, and returns when all of them are done.
   void share(int64_t tasks, Work work);

@@ -137,10 +137,9 @@ struct DotProduct {
 // One stage of summing lanes: of each pair of vectors, those `kStride` apart are added up, the first vector's where
 // that bit of the lane's number is 0 and the second's where it is 1. A last single vector is paired with itself.
 template <int kStride, typename V, size_t... kLane>
-FUSED_RNN_FN V fold_pair(V a, V b, std::index_sequence<kLane...>) {
-  constexpr int kCount = sizeof...(kLane);
-  return __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane - kStride : kLane)...) +
-         __builtin_shufflevector(a, b, (kLane & kStride ? kCount + kLane : kLane + kStride)...);
+FUSED_RNN_FN V fold_pair(V a, V b, std::index_sequence<kLane...> lanes) {
+  swap_lanes<kStride>(a, b, lanes);
+  return a + b;
 }
 
 // Sums the lanes of kCount vectors, a power of 2: to[i] = the sum of vector i, in fewer steps than one by one.

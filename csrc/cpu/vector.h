@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -57,7 +58,7 @@ FUSED_RNN_FN void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(to) = value;
 }
 
-// Asks for row[0, count) to be brought into the first-level cache, to be read or written.
+// Asks for row[0, count) to be brought into the first-level cache, to be read or written: a line for each 64 bytes.
 template <typename T>
 FUSED_RNN_FN void prefetch_row(T* row, int64_t count) {
   for (int64_t n = 0; n < count; n += 64 / static_cast<int64_t>(sizeof(T))) {
@@ -65,7 +66,7 @@ FUSED_RNN_FN void prefetch_row(T* row, int64_t count) {
   }
 }
 
-// How many rows before their turn.
+// So many rows before its turn a row is prefetched.
 constexpr int64_t kAhead = 4;
 
 // One stage of a transposition: of a pair of rows kStride apart, those lanes change places that stand on the wrong

@@ -14,7 +14,7 @@ struct GradientLeft {
 
   // From tile to tile; with one cache line more than needed, as the tiles of one pair would else compete for a few of
   // the first-level cache's sets.
-  static constexpr int64_t kStride = kDepth * kTileRows + 64 / sizeof(T);
+  static constexpr int64_t kStride = kDepth * kTileRows + 64 / static_cast<int64_t>(sizeof(T));
 
   int64_t tiles() const { return divide_up(M, kTileRows); }
   int64_t size(int64_t pairs) const { return divide_up(pairs, kDepth) * tiles() * kStride; }
@@ -82,12 +82,14 @@ void store_weight_gradient(const WeightGradient<S>& g, int64_t panel, int64_t m,
   }
 }
 
-// A panel of columns and the tiles [begin, end) of rows. scratch is [kDepth + M, kPanel].
+// A panel of columns and the tiles [begin, end) of rows. scratch is [kDepth, kPanel], and [M, kPanel] more where sum is
+// null.
 template <typename S>
 void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chunk, int64_t panel, int64_t begin,
                            int64_t end, Compute<S>* scratch) {
   using T = Compute<S>;
   static constexpr T kZeros[kPanel<T>] = {};
+  if (begin == end) return;
   const int64_t columns = smaller(kPanel<T>, g.gates * g.N_() - panel * kPanel<T>);
   T* sums = g.sum != nullptr ? g.sum + panel * g.M() * kPanel<T> : scratch + kDepth * kPanel<T>;
   for (int64_t pair = 0; pair == 0 || pair < chunk.pairs; pair += kDepth) {
