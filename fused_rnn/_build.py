@@ -6,10 +6,17 @@ import importlib.metadata
 import warnings
 from typing import Any
 
-import fused_rnn_core
 import tensorflow as tf
 
-from fused_rnn._build_config import TENSORFLOW_VERSION
+try:
+    import fused_rnn_core
+
+    from fused_rnn._build_config import TENSORFLOW_VERSION
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "these are fused_rnn's sources, which Python finds before the installed package when it is started "
+        "in their folder: install with `pip install .`, and start Python in another folder."
+    ) from error
 
 REINSTALL = "pip install --force-reinstall --no-deps --no-build-isolation"
 

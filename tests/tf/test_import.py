@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import fused_rnn_core
 import pytest
 import tensorflow as tf
 
 import fused_rnn
 from tf.scripts import run, run_script
+
+
+def test_the_sources_before_the_installed_package(tmp_path: Path) -> None:
+    """Started in the clone, Python finds the sources first, which nothing was built into."""
+    built = shutil.ignore_patterns("_build_config.py", "*.so", "__pycache__")
+    shutil.copytree(Path(fused_rnn.__file__).parent, tmp_path / "fused_rnn", ignore=built)
+    done = run("-c", "import fused_rnn", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    message = done.stderr.strip().splitlines()[-1]
+    assert message.startswith("ImportError: these are fused_rnn's sources")
+    assert "another folder" in message
+
 
 BUILT_FOR = """
 import importlib.util
