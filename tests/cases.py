@@ -207,7 +207,6 @@ LONG = SHORT + (
     Case("many_chunks", "", T=140, B=33, I=48, H=33, lengths=tuple(17 * b % 141 for b in range(33))),
     Case("many_chunks_reverse", "", T=150, B=17, I=20, H=34, reverse=True, forget_bias=1.0),
     Case("many_pairs", "", T=400, B=50, I=9, H=10),
-    Case("many_pairs_masked", "", T=90, B=7, I=6, H=10, masked=True),
     Case("many_rows", "", T=3, B=600, I=5, H=8),
     Case("many_wide_steps", "", T=30, B=20, I=10, H=190),
     Case("few_rows_many_units", "", T=6, B=2, I=30, H=190),
@@ -263,6 +262,7 @@ OPTION_CASES = tuple(
     )
 )
 LONG_CASES = tuple(of_each_cell(LONG))
+MASKED_CASES = tuple(of_each_cell((Case("many_pairs_masked", "", T=90, B=7, I=6, H=10, masked=True),)))
 
 
 @st.composite

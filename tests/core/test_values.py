@@ -10,7 +10,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cases import DTYPES, LONG_CASES, OPTION_CASES, SHORT_CASES, Case, drawn_cases, name_results
+from cases import (
+    DTYPES,
+    LONG_CASES,
+    MASKED_CASES,
+    OPTION_CASES,
+    SHORT_CASES,
+    Case,
+    drawn_cases,
+    name_results,
+)
 from compare import assert_close, assert_same_bits
 from core.sequence import ROUTES, Route, backward, forward, open_route, run
 from reference import CELLS
@@ -24,8 +33,8 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES)
 def routed_cases() -> Iterator[tuple[str, Case, int]]:
     """Route, case and threads. The emulator is slow and has no use for threads."""
     for threads in (1, 2):
-        yield from (("cpu", case, threads) for case in LONG_CASES + OPTION_CASES)
-    yield from (("cuda", case, 1) for case in LONG_CASES + OPTION_CASES)
+        yield from (("cpu", case, threads) for case in LONG_CASES + OPTION_CASES + MASKED_CASES)
+    yield from (("cuda", case, 1) for case in LONG_CASES + OPTION_CASES + MASKED_CASES)
     yield from (("emulated", case, 1) for case in SHORT_CASES)
 
 
