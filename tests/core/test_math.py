@@ -9,7 +9,7 @@ from cases import Array
 from core.sequence import open_route
 from reference import CELLS
 
-ULPS = 3
+ULPS = 2
 DTYPES: dict[str, type[np.floating]] = {"float32": np.float32, "float64": np.float64}
 pytestmark = [
     pytest.mark.every_target,
