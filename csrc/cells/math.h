@@ -26,7 +26,7 @@ struct MathConstants<float> {
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr int kMantissaBits = 23, kExponentBias = 127;
-  static constexpr float kExact = 8388608.0f;  // 2^23: 1 + 2^n is exact below, of a number
+  static constexpr float kExact = 8388608.0f;  // 2^23: up to it, 1 + 2^n keeps the 1
   static constexpr float kExpMax = 88.0f;      // exp(+-kExpMax) is still a normal number
   static constexpr float kTanhMax = 10.0f;     // tanh rounds to 1 from here on
 };
@@ -84,7 +84,7 @@ FUSED_RNN_FN T sigmoid(T x) {
   constexpr Element kMax = MathConstants<Element>::kExpMax;
   T scale;
   const T p = expm1_reduced(Numeric<T>::clamp(-x, T{} - kMax, T{} + kMax), scale);
-  // 1 + scale + scale * p, the small ones first where 1 + scale would be rounded.
+  // 1 + scale + scale * p, the small ones first where 1 + scale would lose the 1.
   constexpr Element kExact = MathConstants<Element>::kExact;
   const T one = T{} + Element(1);
   const T first = scale < kExact ? one + scale : one, last = scale < kExact ? T{} : scale;

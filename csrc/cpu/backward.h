@@ -184,6 +184,11 @@ class BackwardDriver {
     }
   }
 
+  // What the forward pass has kept of a row's step: [kSaved, H].
+  const S* saved_row(int64_t t, int64_t b) const {
+    return static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H;
+  }
+
   int64_t y_offset(int64_t t, int64_t b) const { return t * p_.y_strides.time + b * p_.y_strides.batch; }
 
   void find_inputs(const Block& block, int64_t step) const {
@@ -253,8 +258,7 @@ class BackwardDriver {
     const int64_t unit = panel * kPanel<T>, count = smaller(kPanel<T>, stage_units<C>(p_, s) - unit);
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
     if constexpr (!projects<C>(s)) {
-      const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
-      for (int k = 0; k < kSaved; ++k) prefetch_row(from + k * p_.H, count);
+      for (int k = 0; k < kSaved; ++k) prefetch_row(saved_row(t, b) + k * p_.H + unit, count);
     }
     if (s == kLast && p_.d_y != nullptr) prefetch_row(static_cast<const S*>(p_.d_y) + y_offset(t, b) + unit, count);
   }
@@ -267,8 +271,7 @@ class BackwardDriver {
     const int64_t pair = block.pair(step, row), b = block.rows.batch[row], t = block.rows.time(step, row);
     T saved[kSaved + 1][kUnits], h_prev[kUnits], h[kUnits], d_y[kUnits], mask[kUnits];
     if constexpr (!projects<C>(s)) {
-      const S* from = static_cast<const S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
-      for (int k = 0; k < kSaved; ++k) load_row(from + k * p_.H, saved[k], count, kUnits);
+      for (int k = 0; k < kSaved; ++k) load_row(saved_row(t, b) + k * p_.H + unit, saved[k], count, kUnits);
     }
     if constexpr (!C::kInfo.projected) {
       if (p_.state_mask == nullptr) {

@@ -207,6 +207,11 @@ class ForwardDriver {
     });
   }
 
+  // What is kept of a row's step: [kInfo.saved, H].
+  S* saved_row(int64_t t, int64_t b) const {
+    return static_cast<S*>(p_.saved) + (t * p_.B + b) * C::kInfo.saved * p_.H;
+  }
+
   // Prefetches the most of where apply_cell() writes into the caller's arrays, which lie beyond the near caches.
   template <int s>
   FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
@@ -215,8 +220,7 @@ class ForwardDriver {
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
-      S* saved = static_cast<S*>(p_.saved) + (t * p_.B + b) * C::kInfo.saved * p_.H + unit;
-      for (int k = 0; k < C::kInfo.saved; ++k) prefetch_row(saved + k * p_.H, count);
+      for (int k = 0; k < C::kInfo.saved; ++k) prefetch_row(saved_row(t, b) + k * p_.H + unit, count);
     }
   }
 
@@ -253,8 +257,7 @@ class ForwardDriver {
     }
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
-      S* to = static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H + unit;
-      for (int k = 0; k < kSaved; ++k) store_row(saved[k], to + k * p_.H, count, kUnits);
+      for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
     }
   }
 

@@ -118,6 +118,21 @@ void load_peepholes(const SequenceParams& params, Compute<S>* to, int64_t stride
   }
 }
 
+// sum [columns] (+)= the sum of `rows` rows of d_z. Blocks of rows are summed first, in part [columns]: one long sum
+// would lose digits.
+template <typename T>
+void sum_rows(const T* d_z, int64_t stride, int64_t rows, int64_t columns, bool add, T* __restrict part,
+              T* __restrict sum) {
+  for (int64_t begin = 0; begin == 0 || begin < rows; begin += kDepth) {
+    for (int64_t n = 0; n < columns; ++n) part[n] = 0;
+    for (int64_t row = begin; row < smaller(begin + kDepth, rows); ++row) {
+      const T* __restrict from = d_z + row * stride;
+      for (int64_t n = 0; n < columns; ++n) part[n] += from[n];
+    }
+    for (int64_t n = 0; n < columns; ++n) sum[n] = add || begin > 0 ? sum[n] + part[n] : part[n];
+  }
+}
+
 // Stores the sum of one column of d_z, for a panel of units from `unit` on, into the biases that it is the gradient of.
 template <typename C, typename S>
 void store_bias_gradient(const SequenceBackwardParams& params, int column, int64_t unit, const Compute<S>* sum) {

@@ -30,12 +30,13 @@ struct Pairs {
       left[i].data = workspace.take<T>(left[i].size(capacity));
     }
     find_jobs();
-    int64_t most = 0;
+    const bool one_chunk = capacity == of.T * of.B;
+    int64_t scratch_rows = 0;
     for (int i = 0; i < jobs; ++i) {
-      job[i].sum = capacity < of.T * of.B ? workspace.take<T>(job[i].sum_size()) : nullptr;
-      most = larger(most, job[i].M());
+      job[i].sum = one_chunk ? nullptr : workspace.take<T>(job[i].sum_size());
+      if (one_chunk) scratch_rows = larger(scratch_rows, job[i].M());
     }
-    scratch_size = (kDepth + (capacity < of.T * of.B ? 0 : most)) * kPanel<T>;
+    scratch_size = (kDepth + scratch_rows) * kPanel<T>;
     bias_sum = workspace.take<T>(C::kColumns * H_);
     bias_part = workspace.take<T>(C::kColumns * H_);
     thread_scratch = workspace.take<T>(scratch_size * larger(1, params.threads.count));
@@ -89,7 +90,8 @@ struct Pairs {
       }
     });
     team.share(divide_up(C::kColumns * H_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
-      add_biases(chunk, begin * kPanel<T>, smaller(end * kPanel<T>, C::kColumns * H_));
+      const int64_t first = begin * kPanel<T>, columns = smaller(end * kPanel<T>, C::kColumns * H_) - first;
+      sum_rows(all_d_z + first, d_z_stride, chunk.pairs, columns, !chunk.first, bias_part + first, bias_sum + first);
     });
     if (chunk.last) store_biases();
   }
@@ -147,20 +149,6 @@ struct Pairs {
     g.out = static_cast<S*>(params.d_kernels[place.kernel]) + row * g.out_stride + place.index * params.H;
     last_panel[jobs] = (jobs > 0 ? last_panel[jobs - 1] : 0) + g.panels();
     ++jobs;
-  }
-
-  // Adds the columns [first, last) of d_z up. Blocks of pairs are summed first: one long sum would lose digits.
-  void add_biases(const GradientChunk& chunk, int64_t first, int64_t last) const {
-    for (int64_t begin = 0; begin == 0 || begin < chunk.pairs; begin += kDepth) {
-      for (int64_t n = first; n < last; ++n) bias_part[n] = 0;
-      for (int64_t pair = begin; pair < smaller(begin + kDepth, chunk.pairs); ++pair) {
-        const T* __restrict from = d_z(pair, 0);
-        T* __restrict to = bias_part;
-        for (int64_t n = first; n < last; ++n) to[n] += from[n];
-      }
-      const bool clear = chunk.first && begin == 0;
-      for (int64_t n = first; n < last; ++n) bias_sum[n] = clear ? bias_part[n] : bias_sum[n] + bias_part[n];
-    }
   }
 
   void store_biases() const {

@@ -201,19 +201,11 @@ class StepBackwardDriver {
   }
 
   // Sums one column of d_z over the batch and stores it into the biases that it is the gradient of.
-  // Blocks of rows are summed first: one long sum would lose digits.
   void bias_gradient(int column, Team& team) const {
     team.share(divide_up(p_.H, kPanel<T>), [&](int, int64_t begin, int64_t end) {
       for (int64_t unit = begin * kPanel<T>; unit < smaller(p_.H, end * kPanel<T>); unit += kPanel<T>) {
-        T sum[kPanel<T>] = {};
-        for (int64_t first = 0; first < p_.B; first += kDepth) {
-          T part[kPanel<T>] = {};
-          for (int64_t b = first; b < smaller(first + kDepth, p_.B); ++b) {
-            const T* from = d_z_ + b * d_z_stride() + column * p_.H + unit;
-            for (int n = 0; n < kPanel<T>; ++n) part[n] += from[n];
-          }
-          for (int n = 0; n < kPanel<T>; ++n) sum[n] += part[n];
-        }
+        T part[kPanel<T>], sum[kPanel<T>];
+        sum_rows(d_z_ + column * p_.H + unit, d_z_stride(), p_.B, kPanel<T>, false, part, sum);
         store_bias_gradient<C, S>(p_, column, unit, sum);
       }
     });
