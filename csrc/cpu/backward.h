@@ -215,9 +215,9 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block(products, depth,
-                   Left<T>{pairs_.d_z(block.pair(step, row), recurrent_window(s)), pairs_.d_z_stride, 1},
-                   Packed<T, vectors>{packed_recurrent(panel, kFirst)}, kZeros, 0, out, kPanel<T>);
+        tile_block<T, vectors>(products, depth,
+                               Left<T>{pairs_.d_z(block.pair(step, row), recurrent_window(s)), pairs_.d_z_stride, 1},
+                               packed_recurrent(panel, kFirst), kZeros, 0, out, kPanel<T>);
       });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -335,8 +335,9 @@ class BackwardDriver {
         for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block(rows, C::kInfo.gates * H_, Left<T>{pairs_.d_z(pair, input_window()), pairs_.d_z_stride, 1},
-                       Packed<T, vectors>{packed_input(panel, 0)}, kZeros, 0, out, kPanel<T>);
+            tile_block<T, vectors>(rows, C::kInfo.gates * H_,
+                                   Left<T>{pairs_.d_z(pair, input_window()), pairs_.d_z_stride, 1},
+                                   packed_input(panel, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (pairs_.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;

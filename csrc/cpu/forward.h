@@ -62,7 +62,8 @@ class ForwardDriver {
     T* operand;  // [rows, H_]: left side of the second stage's product
     T* carry;    // [rows, kCarry, H_]
     T* x;        // [chunk pairs, I]
-    T* zx;       // [chunk pairs, zx_width_]
+    int64_t chunk_pairs;
+    T* zx;  // [stages, panels, chunk pairs, columns]
   };
 
   template <typename F>
@@ -82,9 +83,9 @@ class ForwardDriver {
     block.c = workspace.take<T>(kHasC ? count * H_ : 0);
     block.operand = workspace.take<T>(C::kStages > 1 ? count * H_ : 0);
     block.carry = workspace.take<T>(count * C::kCarry * H_);
-    const int64_t pairs = smaller(larger(chunk_rows_, count), count * p_.T);
-    block.x = workspace.take<T>(pairs * p_.I);
-    block.zx = workspace.take<T>(pairs * zx_width_);
+    block.chunk_pairs = smaller(larger(chunk_rows_, count), count * p_.T);
+    block.x = workspace.take<T>(block.chunk_pairs * p_.I);
+    block.zx = workspace.take<T>(block.chunk_pairs * zx_width_);
   }
 
   // Packs kernels and biases.
@@ -169,11 +170,11 @@ class ForwardDriver {
       if constexpr (projects<C>(s)) return;
       team.share(panels_[s], [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
-          const Packed<T, Tile::V> right{packed_w_[s] + panel * p_.I * kColumns};
+          const T* right = packed_w_[s] + panel * p_.I * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (int64_t row = 0; row < pairs; row += kBlockRows) {
-            tile_block(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1}, right,
-                       bias_ + at, 0, block.zx + row * zx_width_ + at, zx_width_);
+            tile_block<T, Tile::V>(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1},
+                                   right, bias_ + at, 0, block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
           }
         }
       });
@@ -190,17 +191,18 @@ class ForwardDriver {
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       T zh[kBlockRows * kColumns];
       for (int64_t panel = first; panel < last; ++panel) {
-        const Packed<T, Tile::V> right{packed_r_[s] + panel * depth * kColumns};
+        const T* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
-        const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * zx_width_ + at;
+        const T* zx =
+            block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
           for (int64_t m = 0; m < smaller(kAhead, count); ++m) prefetch<s>(block, step, row + m, panel);
-          tile_block(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
-                     C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
+          tile_block<T, Tile::V>(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
+                                 C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
           for (int64_t m = 0; m < count; ++m) {
             if (m + kAhead < count) prefetch<s>(block, step, row + m + kAhead, panel);
-            apply_cell<s>(block, step, row + m, panel, zx + (row + m) * zx_width_, zh + m * kColumns);
+            apply_cell<s>(block, step, row + m, panel, zx + (row + m) * kColumns, zh + m * kColumns);
           }
         }
       }

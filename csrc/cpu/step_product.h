@@ -87,7 +87,7 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
         load_row(b.data + row * b.stride, copy + row * kWidth, columns, kWidth);
       }
     }
-    for (; m < p.M; m += kTileRows) multiply(vectors, m, Packed<T, vectors>{copy});
+    for (; m < p.M; m += kTileRows) multiply(vectors, m, Packed<T, vectors>{copy, copy});
   });
 }
 
@@ -214,8 +214,9 @@ void step_gradient(const StepGradient<S>& p, int64_t begin, int64_t end, Compute
         }
         // Sums of kDepth terms are added up: one long sum would lose digits.
         for (int64_t k = 0; k == 0 || k < p.K; k += kDepth) {
-          tile_rows<kTileVectors>(rows, smaller(kDepth, p.K - k), Left<T>{p.a + m * p.K + k * kTileRows, 1, kTileRows},
-                                  Packed<T, kTileVectors>{scratch + (column - first) * p.K + k * kPanel<T>},
+          const T* left = p.a + m * p.K + k * kTileRows;
+          tile_rows<kTileVectors>(rows, smaller(kDepth, p.K - k), Left<T>{left, 1, kTileRows},
+                                  Packed<T, kTileVectors>{scratch + (column - first) * p.K + k * kPanel<T>, left},
                                   k == 0 ? kZeros : to, k == 0 ? 0 : stride, to, stride);
         }
         if (to == sums) {

@@ -102,8 +102,10 @@ void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chun
     with_vectors<T>(columns, [&](auto vectors) {
       each_gradient_tile(g, begin, end, [&](const GradientLeft<T>& left, int64_t tile, int64_t m, int64_t rows) {
         T* sum = sums + m * kPanel<T>;
+        prefetch_row(sum + kTileRows * kPanel<T>, kTileRows * kPanel<T>);
         tile_rows<vectors>(static_cast<int>(rows), depth, Left<T>{left.tile(pair, tile), 1, kTileRows},
-                           Packed<T, vectors>{scratch}, clear ? kZeros : sum, clear ? 0 : kPanel<T>, sum, kPanel<T>);
+                           Packed<T, vectors>{scratch, left.tile(pair, tile + 1)}, clear ? kZeros : sum,
+                           clear ? 0 : kPanel<T>, sum, kPanel<T>);
       });
     });
   }
