@@ -53,6 +53,7 @@ class ForwardDriver {
  private:
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
   static constexpr bool kHasC = C::kInfo.states > 1;
+  static constexpr int kSaved = C::kInfo.saved;
 
   // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
   struct Block {
@@ -197,22 +198,20 @@ class ForwardDriver {
             block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
-          for (int64_t m = 0; m < smaller(kAhead, count); ++m) prefetch<s>(block, step, row + m, panel);
           tile_block<T, Tile::V>(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
                                  C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
-          for (int64_t m = 0; m < count; ++m) {
-            if (m + kAhead < count) prefetch<s>(block, step, row + m + kAhead, panel);
-            apply_cell<s>(block, step, row + m, panel, zx + (row + m) * kColumns, zh + m * kColumns);
+          if (options_.activation == Activation::kTanh) {
+            apply_cell<s, true>(block, step, row, count, panel, zx + row * kColumns, zh);
+          } else {
+            apply_cell<s, false>(block, step, row, count, panel, zx + row * kColumns, zh);
           }
         }
       }
     });
   }
 
-  // What is kept of a row's step: [kInfo.saved, H].
-  S* saved_row(int64_t t, int64_t b) const {
-    return static_cast<S*>(p_.saved) + (t * p_.B + b) * C::kInfo.saved * p_.H;
-  }
+  // What is kept of a row's step: [kSaved, H].
+  S* saved_row(int64_t t, int64_t b) const { return static_cast<S*>(p_.saved) + (t * p_.B + b) * kSaved * p_.H; }
 
   // Prefetches the most of where apply_cell() writes into the caller's arrays, which lie beyond the near caches.
   template <int s>
@@ -220,47 +219,59 @@ class ForwardDriver {
     constexpr int kUnits = StageTile<C, s>::template kUnits<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+    if constexpr (s == C::kStages - 1)
+      prefetch_row(static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
-      for (int k = 0; k < C::kInfo.saved; ++k) prefetch_row(saved_row(t, b) + k * p_.H + unit, count);
+      for (int k = 0; k < kSaved; ++k) prefetch_row(saved_row(t, b) + k * p_.H + unit, count);
     }
   }
 
-  // The pointwise part of a stage for one row and the units of one panel.
-  template <int s>
-  void apply_cell(Block& block, int64_t step, int64_t row, int64_t panel, const T* zx, const T* zh) const {
+  // The pointwise part of a stage for the units of one panel, for `rows` rows from `row` on, whose zx and zh stand one
+  // after another.
+  template <int s, bool kTanh>
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, const T* zx,
+                  const T* zh) const {
+    CellOptions<T> options = options_;
+    if constexpr (kTanh) options.activation = Activation::kTanh;  // so that no call stands in the usual loop
     using Tile = StageTile<C, s>;
-    constexpr int kUnits = Tile::template kUnits<T>;
-    constexpr int kSaved = C::kInfo.saved;
+    constexpr int kUnits = Tile::template kUnits<T>, kColumns = Tile::template kColumns<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
-    T saved[kSaved + 1][kUnits];
-    ForwardUnits<T> at;
-    for (int gate = 0; gate < Tile::kGates; ++gate) {
-      at.zx[Tile::kFirst + gate] = zx + gate * kUnits;  // past the end for a projection, which has none
-      at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
-    }
-    for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
-    at.h_prev = block.h[step & 1] + row * P_ + unit;
-    at.h = block.h[(step + 1) & 1] + row * P_ + unit;
-    at.c = block.c + row * H_ + unit;
-    at.operand = block.operand + row * H_ + unit;
-    for (int k = 0; k < C::kCarry; ++k) at.carry[k] = block.carry + (row * C::kCarry + k) * H_ + unit;
-    for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
-    forward_units<C, s, kUnits>(at, options_);
-    const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
-    if constexpr (s == C::kStages - 1) {
-      const int64_t offset = t * p_.y_strides.time + b * p_.y_strides.batch + unit;
-      store_row(at.h, static_cast<S*>(p_.y) + offset, count, kUnits);
-      if (p_.state_mask != nullptr) {
-        T mask[kUnits];
-        load_row(static_cast<const S*>(p_.state_mask) + offset, mask, count, kUnits);
-        for (int n = 0; n < kUnits; ++n) at.h[n] *= mask[n];
+    for (int64_t m = 0; m < smaller(kAhead, rows); ++m) prefetch<s>(block, step, row + m, panel);
+    for (int64_t end = row + rows; row < end; ++row, zx += kColumns, zh += kColumns) {
+      if (row + kAhead < end) prefetch<s>(block, step, row + kAhead, panel);
+      const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
+      T saved[kSaved + 1][kUnits];
+      ForwardUnits<T> at;
+      for (int gate = 0; gate < Tile::kGates; ++gate) {
+        at.zx[Tile::kFirst + gate] = zx + gate * kUnits;  // past the end for a projection, which has none
+        at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
+      }
+      for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
+      at.h_prev = block.h[step & 1] + row * P_ + unit;
+      at.h = block.h[(step + 1) & 1] + row * P_ + unit;
+      at.c = block.c + row * H_ + unit;
+      at.operand = block.operand + row * H_ + unit;
+      for (int k = 0; k < C::kCarry; ++k) at.carry[k] = block.carry + (row * C::kCarry + k) * H_ + unit;
+      for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
+      forward_units<C, s, kUnits>(at, options);
+      if constexpr (s == C::kStages - 1)
+        store_output(at.h, t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
+      if constexpr (s == C::kStateStage) {
+        if (p_.saved == nullptr) continue;
+        for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
       }
     }
-    if constexpr (s == C::kStateStage) {
-      if (p_.saved == nullptr) return;
-      for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
-    }
+  }
+
+  // Stores h into y; then, for the next step, h takes the mask in, if there is one.
+  FUSED_RNN_FN void store_output(T* h, int64_t offset, int64_t count) const {
+    constexpr int kUnits = StageTile<C, C::kStages - 1>::template kUnits<T>;
+    store_row(h, static_cast<S*>(p_.y) + offset, count, kUnits);
+    if (p_.state_mask == nullptr) return;
+    T mask[kUnits];
+    load_row(static_cast<const S*>(p_.state_mask) + offset, mask, count, kUnits);
+    for (int n = 0; n < kUnits; ++n) h[n] *= mask[n];
   }
 
   const SequenceForwardParams& p_;
