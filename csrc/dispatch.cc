@@ -39,7 +39,7 @@ std::string cuda_targets() {
 
 template <typename Params>
 Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params& params) {
-  const CpuTarget* drivers = cpu_target().drivers;
+  const CpuTarget* drivers = cpu_target().drivers_for(params.dtype);
   if (drivers == nullptr) {
     return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
                         "does not have; compiled are: ") +
@@ -51,7 +51,7 @@ Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params& param
 
 template <typename Params>
 size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params&), const Params& params) {
-  const CpuTarget* drivers = cpu_target().drivers;
+  const CpuTarget* drivers = cpu_target().drivers_for(params.dtype);
   return drivers == nullptr ? 0 : (drivers->*measure)(params);
 }
 

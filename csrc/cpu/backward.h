@@ -17,16 +17,17 @@ template <typename C, typename S>
 class BackwardDriver {
  public:
   using T = Compute<S>;
+  using F = Factor<S>;
 
   BackwardDriver(const SequenceBackwardParams& params, Workspace& workspace)
       : p_(params),
         H_(round_up(params.H, kLanes<T>)),
         P_(round_up(params.P, kLanes<T>)),
-        plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(T)))),
+        plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(Terms<F>)))),
         options_(cell_options<T>(params)),
         pairs_(params, workspace) {
-    packed_w_ = workspace.take<T>(C::kInfo.gates * H_ * round_up(p_.I, kLanes<T>));
-    packed_r_ = workspace.take<T>(recurrent_size());
+    packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * terms_of(H_) * round_up(p_.I, kLanes<T>));
+    packed_r_ = workspace.take<Terms<F>>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
     for (int64_t i = 0; i < plan_.blocks; ++i) {
@@ -84,21 +85,32 @@ class BackwardDriver {
     return first;
   }
 
+  // Elements of a sum over so many factors, which are whole vectors.
+  static constexpr int64_t terms_of(int64_t width) { return width / kTerms<F>; }
+
   // R^T and, behind it, the projection's transpose.
-  int64_t recurrent_size() const { return C::kInfo.gates * H_ * P_ + (C::kInfo.projected ? P_ * H_ : 0); }
+  int64_t recurrent_size() const {
+    return C::kInfo.gates * terms_of(H_) * P_ + (C::kInfo.projected ? terms_of(P_) * H_ : 0);
+  }
 
   // The columns of a panel, of `columns` in all: kPanel, or in the last as many as whole vectors hold.
   static int64_t panel_width(int64_t panel, int64_t columns) {
     return round_up(smaller(kPanel<T>, columns - panel * kPanel<T>), kLanes<T>);
   }
-  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_, panel_width]; that of the
-  // projection's transpose is [P_, panel_width].
-  T* packed_recurrent(int64_t panel, int gate) const {
-    if (gate == C::kInfo.gates) return packed_r_ + C::kInfo.gates * H_ * P_ + panel * P_ * kPanel<T>;
-    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * H_;
+  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_ / kTerms, panel_width];
+  // that of the projection's transpose is [P_ / kTerms, panel_width].
+  Terms<F>* packed_recurrent(int64_t panel, int gate) const {
+    if (gate == C::kInfo.gates)
+      return packed_r_ + C::kInfo.gates * terms_of(H_) * P_ + panel * terms_of(P_) * kPanel<T>;
+    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * terms_of(H_);
   }
-  T* packed_input(int64_t panel, int position) const {
-    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * H_;
+  Terms<F>* packed_input(int64_t panel, int position) const {
+    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * terms_of(H_);
+  }
+
+  // Columns of d_z from `column` on, of a pair and those after it, as the left side of a product.
+  Left<Terms<F>> left_d_z(int64_t pair, int column) const {
+    return {terms(pairs_.d_z(pair, column)), terms_of(pairs_.d_z_stride), 1};
   }
 
   void prepare(Team& team) {
@@ -215,9 +227,8 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block<T, vectors>(products, depth,
-                               Left<T>{pairs_.d_z(block.pair(step, row), recurrent_window(s)), pairs_.d_z_stride, 1},
-                               packed_recurrent(panel, kFirst), kZeros, 0, out, kPanel<T>);
+        tile_block<vectors>(products, terms_of(depth), left_d_z(block.pair(step, row), recurrent_window(s)),
+                            packed_recurrent(panel, kFirst), kZeros, 0, out, kPanel<T>);
       });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -287,7 +298,7 @@ class BackwardDriver {
       const bool given = p_.d_y != nullptr;
       load_row(static_cast<const S*>(given ? p_.d_y : p_.y) + y_offset(t, b) + unit, d_y, given ? count : 0, kUnits);
     }
-    BackwardUnits<T> at;
+    BackwardUnits<T, F> at;
     at.state_mask = nullptr;
     if (s == kLast && p_.state_mask != nullptr) {
       load_row(static_cast<const S*>(p_.state_mask) + y_offset(t, b) + unit, mask, count, kUnits);
@@ -335,9 +346,8 @@ class BackwardDriver {
         for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<T, vectors>(rows, C::kInfo.gates * H_,
-                                   Left<T>{pairs_.d_z(pair, input_window()), pairs_.d_z_stride, 1},
-                                   packed_input(panel, 0), kZeros, 0, out, kPanel<T>);
+            tile_block<vectors>(rows, C::kInfo.gates * terms_of(H_), left_d_z(pair, input_window()),
+                                packed_input(panel, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (pairs_.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;
@@ -353,10 +363,10 @@ class BackwardDriver {
   const Sharing plan_;
   const CellOptions<T> options_;
   const Pairs<C, S> pairs_;
-  T* packed_w_;       // [x panels, gates in the order of their columns * H_, panel_width]
-  T* packed_r_;       // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
-  T* peepholes_;      // [kPeepholes, H_]
-  int64_t* scratch_;  // [T + 2]
+  Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_, panel_width]
+  Terms<F>* packed_r_;  // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
+  T* peepholes_;        // [kPeepholes, H_]
+  int64_t* scratch_;    // [T + 2]
   Block blocks_[kMaxBlocks];
 };
 

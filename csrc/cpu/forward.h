@@ -15,11 +15,13 @@ template <typename C, typename S>
 class ForwardDriver {
  public:
   using T = Compute<S>;
+  using F = Factor<S>;
 
   ForwardDriver(const SequenceForwardParams& params, Workspace& workspace)
       : p_(params),
         H_(round_up(params.H, kPanel<T>)),
         P_(round_up(params.P, kPanel<T>)),
+        I_(round_up(params.I, kTerms<F>)),
         plan_(plan_sharing(params, recurrent_bytes())),
         options_(cell_options<T>(params)) {
     each_stage([&](auto stage) {
@@ -31,8 +33,8 @@ class ForwardDriver {
     each_stage([&](auto stage) {
       constexpr int s = stage;
       const int64_t width = panels_[s] * StageTile<C, s>::template kColumns<T>;
-      packed_w_[s] = workspace.take<T>(projects<C>(s) ? 0 : p_.I * width);
-      packed_r_[s] = workspace.take<T>(stage_depth(p_, s) * width);
+      packed_w_[s] = workspace.take<Terms<F>>(projects<C>(s) ? 0 : terms_of(p_.I) * width);
+      packed_r_[s] = workspace.take<Terms<F>>(terms_of(stage_depth(p_, s)) * width);
     });
     bias_ = workspace.take<T>(zx_width_);
     recurrent_bias_ = workspace.take<T>(C::kRecurrentBias ? zx_width_ : 0);
@@ -58,11 +60,12 @@ class ForwardDriver {
   // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
   struct Block {
     Rows rows;
-    T* h[2];     // [rows, P_] each: the state before even and odd steps
-    T* c;        // [rows, H_]
-    T* operand;  // [rows, H_]: left side of the second stage's product
-    T* carry;    // [rows, kCarry, H_]
-    T* x;        // [chunk pairs, I]
+    T* h[2];       // [rows, P_] each: the state before even and odd steps
+    F* left_h[2];  // the same as the left side of a product
+    T* c;          // [rows, H_]
+    F* operand;    // [rows, H_]: left side of the second stage's product
+    T* carry;      // [rows, kCarry, H_]
+    F* x;          // [chunk pairs, I_]
     int64_t chunk_pairs;
     T* zx;  // [stages, panels, chunk pairs, columns]
   };
@@ -73,19 +76,31 @@ class ForwardDriver {
     if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
   }
 
+  // Elements of a sum over so many factors.
+  static constexpr int64_t terms_of(int64_t width) { return divide_up(width, kTerms<F>); }
+  // Rows of whole elements as the left side of a product.
+  static Left<Terms<F>> left_rows(const F* rows, int64_t width) { return {terms(rows), terms_of(width), 1}; }
+
   int64_t recurrent_bytes() const {
-    return (C::kInfo.gates * p_.P * H_ + (C::kInfo.projected ? p_.H * P_ : 0)) * static_cast<int64_t>(sizeof(T));
+    return (C::kInfo.gates * p_.P * H_ + (C::kInfo.projected ? p_.H * P_ : 0)) * static_cast<int64_t>(sizeof(F));
   }
 
   void take_block(Workspace& workspace, Block& block) const {
     const int64_t count = divide_up(p_.B, plan_.blocks);
     block.rows = take_rows(workspace, count, p_.T);
-    for (T*& h : block.h) h = workspace.take<T>(count * P_);
+    for (int i = 0; i < 2; ++i) {
+      block.h[i] = workspace.take<T>(count * P_);
+      if constexpr (std::is_same_v<F, T>) {
+        block.left_h[i] = block.h[i];
+      } else {
+        block.left_h[i] = workspace.take<F>(count * P_);
+      }
+    }
     block.c = workspace.take<T>(kHasC ? count * H_ : 0);
-    block.operand = workspace.take<T>(C::kStages > 1 ? count * H_ : 0);
+    block.operand = workspace.take<F>(C::kStages > 1 ? count * H_ : 0);
     block.carry = workspace.take<T>(count * C::kCarry * H_);
     block.chunk_pairs = smaller(larger(chunk_rows_, count), count * p_.T);
-    block.x = workspace.take<T>(block.chunk_pairs * p_.I);
+    block.x = workspace.take<F>(block.chunk_pairs * I_);
     block.zx = workspace.take<T>(block.chunk_pairs * zx_width_);
   }
 
@@ -101,9 +116,9 @@ class ForwardDriver {
           const int64_t inputs = projects<C>(s) ? 0 : p_.I, depth = stage_depth(p_, s);
           if constexpr (!projects<C>(s)) {
             pack_biases<s>(panel);
-            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * inputs * kColumns);
+            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * terms_of(inputs) * kColumns);
           }
-          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * depth * kColumns);
+          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * terms_of(depth) * kColumns);
         }
       });
     });
@@ -130,6 +145,7 @@ class ForwardDriver {
     for (int64_t row = 0; row < rows.count; ++row) {
       const int64_t b = rows.batch[row];
       load_row(static_cast<const S*>(p_.initial_state[0]) + b * p_.P, block.h[0] + row * P_, p_.P, P_);
+      if constexpr (!std::is_same_v<F, T>) store_row(block.h[0] + row * P_, block.left_h[0] + row * P_, P_);
       if (kHasC) load_row(static_cast<const S*>(p_.initial_state[1]) + b * p_.H, block.c + row * H_, p_.H, H_);
     }
     int64_t end;
@@ -156,10 +172,10 @@ class ForwardDriver {
     const Rows& rows = block.rows;
     team.share(end - begin, [&](int, int64_t first, int64_t last) {
       for (int64_t step = begin + first; step < begin + last; ++step) {
-        T* to = block.x + (rows.offset[step] - rows.offset[begin]) * p_.I;
-        for (int64_t row = 0; row < rows.active[step]; ++row, to += p_.I) {
+        F* to = block.x + (rows.offset[step] - rows.offset[begin]) * I_;
+        for (int64_t row = 0; row < rows.active[step]; ++row, to += I_) {
           const int64_t at = rows.time(step, row) * p_.x_strides.time + rows.batch[row] * p_.x_strides.batch;
-          load_row(static_cast<const S*>(p_.x) + at, to, p_.I, p_.I);
+          load_row(static_cast<const S*>(p_.x) + at, to, p_.I, I_);
         }
       }
     });
@@ -171,11 +187,11 @@ class ForwardDriver {
       if constexpr (projects<C>(s)) return;
       team.share(panels_[s], [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
-          const T* right = packed_w_[s] + panel * p_.I * kColumns;
+          const Terms<F>* right = packed_w_[s] + panel * terms_of(p_.I) * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (int64_t row = 0; row < pairs; row += kBlockRows) {
-            tile_block<T, Tile::V>(smaller(kBlockRows, pairs - row), p_.I, Left<T>{block.x + row * p_.I, p_.I, 1},
-                                   right, bias_ + at, 0, block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
+            tile_block<Tile::V>(smaller(kBlockRows, pairs - row), terms_of(p_.I), left_rows(block.x + row * I_, I_),
+                                right, bias_ + at, 0, block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
           }
         }
       });
@@ -184,22 +200,22 @@ class ForwardDriver {
 
   template <int s>
   void run_stage(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
-    const int64_t active = block.rows.active[step], depth = stage_depth(p_, s);
-    const Left<T> left = s == 0 ? Left<T>{block.h[step & 1], P_, 1} : Left<T>{block.operand, H_, 1};
+    const int64_t active = block.rows.active[step], depth = terms_of(stage_depth(p_, s));
+    const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
     team.share(panels_[s], [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       T zh[kBlockRows * kColumns];
       for (int64_t panel = first; panel < last; ++panel) {
-        const T* right = packed_r_[s] + panel * depth * kColumns;
+        const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
         const T* zx =
             block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
-          tile_block<T, Tile::V>(count, depth, Left<T>{left.data + row * left.row, left.row, 1}, right,
-                                 C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
+          tile_block<Tile::V>(count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
+                              C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
           if (options_.activation == Activation::kTanh) {
             apply_cell<s, true>(block, step, row, count, panel, zx + row * kColumns, zh);
           } else {
@@ -242,7 +258,7 @@ class ForwardDriver {
       if (row + kAhead < end) prefetch<s>(block, step, row + kAhead, panel);
       const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
       T saved[kSaved + 1][kUnits];
-      ForwardUnits<T> at;
+      ForwardUnits<T, F> at;
       for (int gate = 0; gate < Tile::kGates; ++gate) {
         at.zx[Tile::kFirst + gate] = zx + gate * kUnits;  // past the end for a projection, which has none
         at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
@@ -255,8 +271,12 @@ class ForwardDriver {
       for (int k = 0; k < C::kCarry; ++k) at.carry[k] = block.carry + (row * C::kCarry + k) * H_ + unit;
       for (int k = 0; k < kSaved; ++k) at.saved[k] = saved[k];
       forward_units<C, s, kUnits>(at, options);
-      if constexpr (s == C::kStages - 1)
+      if constexpr (s == C::kStages - 1) {
         store_output(at.h, t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
+        if constexpr (!std::is_same_v<F, T>) {
+          store_row(at.h, block.left_h[(step + 1) & 1] + row * P_ + unit, kUnits, kUnits);
+        }
+      }
       if constexpr (s == C::kStateStage) {
         if (p_.saved == nullptr) continue;
         for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
@@ -276,11 +296,12 @@ class ForwardDriver {
 
   const SequenceForwardParams& p_;
   const int64_t H_, P_;  // with padding to whole panels; the padding holds finite numbers that nothing reads
+  const int64_t I_;      // with padding to whole elements: zeros
   const Sharing plan_;
   const CellOptions<T> options_;
   int64_t panels_[C::kStages], zx_begin_[C::kStages], zx_width_ = 0;  // zx holds each stage's panels in turn
-  T* packed_w_[C::kStages];                                           // [panels, I, columns]
-  T* packed_r_[C::kStages];                                           // [panels, stage_depth, columns]
+  Terms<F>* packed_w_[C::kStages];                                    // [panels, I / kTerms, columns]
+  Terms<F>* packed_r_[C::kStages];                                    // [panels, stage_depth / kTerms, columns]
   T* bias_;                                                           // [zx_width_]
   T* recurrent_bias_;                                                 // [zx_width_]
   T* peepholes_;                                                      // [kPeepholes, H_]

@@ -48,43 +48,47 @@ struct StageTile {
   static constexpr int kColumns = V * kLanes<T>;  // of a panel
 };
 
-// packed [rows, gates * units] = kernel rows [row, row + rows) of units [unit, unit + units) of the stage's gates;
-// zeros past the last unit.
+// packed [rows / kTerms, gates * units] = kernel rows [row, row + rows) of units [unit, unit + units) of the stage's
+// gates; zeros past the last unit and the last row.
 template <typename C, int kStage, typename S>
-void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t unit, Compute<S>* packed) {
+void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t unit, Terms<Factor<S>>* packed) {
   using Tile = StageTile<C, kStage>;
+  constexpr int kAtOnce = kTerms<Factor<S>>;
   constexpr int kUnits = Tile::template kUnits<Compute<S>>;
   const int64_t count = smaller(kUnits, stage_units<C>(params, kStage) - unit);
   for (int gate = 0; gate < Tile::kGates; ++gate) {
     const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row);
-    for (int64_t k = 0; k < rows; ++k) {
-      load_row(from.data + k * from.stride + unit, packed + (k * Tile::kGates + gate) * kUnits, count, kUnits);
+    for (int64_t k = 0; k < rows; k += kAtOnce) {
+      const S* first = from.data + k * from.stride + unit;
+      load_terms<Factor<S>>(first, k + 1 < rows ? first + from.stride : nullptr,
+                            packed + (k / kAtOnce * Tile::kGates + gate) * kUnits, count, kUnits);
     }
   }
 }
 
-// packed [units, width], both whole vectors, = the transpose of kernel rows [row, row + columns) of one gate: for
-// products with d_z. width is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last
-// unit and past the columns.
+// packed [units / kTerms, width], both whole vectors, = the transpose of kernel rows [row, row + columns) of one gate:
+// for products with d_z. width is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's
+// last unit and past the columns.
 template <typename C, typename S>
 void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
-                     Compute<S>* packed) {
-  using T = Compute<S>;
-  constexpr int64_t kBlock = kLanes<T>;
-  const int64_t packed_width = round_up(smaller(kPanel<T>, columns), kBlock);
+                     Terms<Factor<S>>* packed) {
+  using F = Factor<S>;
+  constexpr int64_t kBlock = kLanes<Terms<F>>, kWidth = kBlock * kTerms<F>;
+  const int64_t packed_width = round_up(smaller(kPanel<Compute<S>>, columns), kBlock);
   const Gate<S> from = gate_columns<C, S>(params, gate, row);
   const int64_t width = gate < C::kInfo.gates ? params.H : params.P;
   for (int64_t n = 0; n < packed_width; n += kBlock) {
-    for (int64_t unit = 0; unit < units; unit += kBlock) {
-      Vector<T> block[kBlock];
+    for (int64_t unit = 0; unit < units; unit += kWidth) {
+      Vector<Terms<F>> block[kBlock];
       for (int64_t i = 0; i < kBlock; ++i) {
-        alignas(64) T row_part[kBlock];
-        const int64_t count = n + i < columns ? larger(0, smaller(kBlock, width - unit)) : 0;
-        load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, row_part, count, kBlock);
-        block[i] = load(row_part);
+        alignas(64) F row_part[kWidth];
+        const int64_t count = n + i < columns ? larger(0, smaller(kWidth, width - unit)) : 0;
+        load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, row_part, count, kWidth);
+        block[i] = load(terms(row_part));
       }
-      transpose<1, T>(block);
-      for (int64_t j = 0; j < kBlock; ++j) store(packed + (unit + j) * packed_width + n, block[j]);
+      transpose<1, Terms<F>>(block);
+      Terms<F>* to = packed + unit / kTerms<F> * packed_width + n;
+      for (int64_t j = 0; j < smaller(kBlock, (units - unit) / kTerms<F>); ++j) store(to + j * packed_width, block[j]);
     }
   }
 }
@@ -101,6 +105,18 @@ void pack_columns(const S* row, int64_t M, Compute<S>* to, int64_t stride) {
     }
   }
   if (m < M) load_row(row + m, to, M - m, kTileRows);
+}
+
+// Two such rows, each value of the first next to that of the second.
+inline void pack_column_pairs(const BFloat16* first, const BFloat16* second, int64_t M, BFloat16* to, int64_t stride) {
+  constexpr int64_t kWidth = 8 * kTileRows;
+  for (int64_t begin = 0; begin < M; begin += kWidth) {
+    BFloat16Pair part[kWidth];
+    load_terms<BFloat16>(first + begin, second + begin, part, smaller(kWidth, M - begin), kWidth);
+    for (int64_t m = 0; m < smaller(kWidth, M - begin); m += kTileRows, to += stride) {
+      memcpy(to, part + m, kTileRows * sizeof(BFloat16Pair));
+    }
+  }
 }
 
 // The same for a row that takes no part.
@@ -120,14 +136,14 @@ void load_peepholes(const SequenceParams& params, Compute<S>* to, int64_t stride
 
 // sum [columns] (+)= the sum of `rows` rows of d_z. Blocks of rows are summed first, in part [columns]: one long sum
 // would lose digits.
-template <typename T>
-void sum_rows(const T* d_z, int64_t stride, int64_t rows, int64_t columns, bool add, T* __restrict part,
+template <typename F, typename T>
+void sum_rows(const F* d_z, int64_t stride, int64_t rows, int64_t columns, bool add, T* __restrict part,
               T* __restrict sum) {
   for (int64_t begin = 0; begin == 0 || begin < rows; begin += kDepth) {
     for (int64_t n = 0; n < columns; ++n) part[n] = 0;
     for (int64_t row = begin; row < smaller(begin + kDepth, rows); ++row) {
-      const T* __restrict from = d_z + row * stride;
-      for (int64_t n = 0; n < columns; ++n) part[n] += from[n];
+      const F* __restrict from = d_z + row * stride;
+      for (int64_t n = 0; n < columns; ++n) part[n] += widen(from[n]);
     }
     for (int64_t n = 0; n < columns; ++n) sum[n] = add || begin > 0 ? sum[n] + part[n] : part[n];
   }

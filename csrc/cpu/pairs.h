@@ -13,6 +13,7 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 template <typename C, typename S>
 struct Pairs {
   using T = Compute<S>;
+  using F = Factor<S>;
 
   Pairs(const SequenceBackwardParams& of, Workspace& workspace)
       : params(of),
@@ -20,14 +21,14 @@ struct Pairs {
         P_(round_up(of.P, kLanes<T>)),
         capacity(smaller(larger(kChunkPairs, of.B), of.T * of.B)),
         d_z_stride(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)) {
-    all_d_z = workspace.take<T>(capacity * d_z_stride);
-    operand = workspace.take<T>(C::kStages > 1 ? capacity * H_ : 0);
+    all_d_z = workspace.take<F>(capacity * d_z_stride);
+    operand = workspace.take<F>(C::kStages > 1 ? capacity * H_ : 0);
     x_rows = workspace.take<const S*>(capacity);
     h_rows = workspace.take<const S*>(capacity);
-    masked_h = workspace.take<T>(params.state_mask != nullptr ? capacity * P_ : 0);
+    masked_h = workspace.take<F>(params.state_mask != nullptr ? capacity * P_ : 0);
     for (int i = 0; i < kLefts; ++i) {
       left[i].M = i == 0 ? params.I : stage_depth(params, i - 1);
-      left[i].data = workspace.take<T>(left[i].size(capacity));
+      left[i].data = workspace.take<F>(left[i].size(capacity));
     }
     find_jobs();
     const bool one_chunk = capacity == of.T * of.B;
@@ -42,31 +43,34 @@ struct Pairs {
     thread_scratch = workspace.take<T>(scratch_size * larger(1, params.threads.count));
   }
 
-  T* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * H_; }
+  F* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * H_; }
 
   // Notes where a pair's x and h before the step stand, and applies the mask that multiplied h in between, if any.
   void set_inputs(int64_t pair, const S* x, const S* h, const S* mask) const {
     x_rows[pair] = x;
     h_rows[pair] = h;
     if (params.state_mask == nullptr) return;
-    T* masked = masked_h + pair * P_;
+    F* masked = masked_h + pair * P_;
     load_row(h, masked, params.P, P_);
-    for (int64_t n = 0; mask != nullptr && n < params.P; ++n) masked[n] *= widen(mask[n]);
+    if (mask == nullptr) return;
+    for (int64_t n = 0; n < params.P; ++n) convert(widen(h[n]) * widen(mask[n]), masked[n]);
   }
 
   // Packs x and h of the pairs [begin, end) as left operands. Their rows stand far apart: unless asked for ahead, each
   // would be waited for.
   void pack_inputs(int64_t begin, int64_t end) const {
-    for (int64_t pair = begin; pair < end; ++pair) {
-      if (pair + kAhead < end) {
-        prefetch_row(x_rows[pair + kAhead], params.I);
-        if (params.state_mask == nullptr) prefetch_row(h_rows[pair + kAhead], params.P);
+    for (int64_t pair = begin, packed; pair < end; pair += packed) {
+      for (int64_t ahead = pair + kAhead; ahead < smaller(pair + kAhead + kTerms<F>, end); ++ahead) {
+        prefetch_row(x_rows[ahead], params.I);
+        if (params.state_mask == nullptr) prefetch_row(h_rows[ahead], params.P);
       }
-      left[0].pack(x_rows[pair], pair);
+      const bool more = pair + 1 < end;
+      left[0].pack(x_rows[pair], more ? x_rows[pair + 1] : nullptr, pair);
       if (params.state_mask == nullptr) {
-        left[1].pack(h_rows[pair], pair);
+        packed = left[1].pack(h_rows[pair], more ? h_rows[pair + 1] : nullptr, pair);
       } else {
-        left[1].pack(masked_h + pair * P_, pair);
+        const F* masked = masked_h + pair * P_;
+        packed = left[1].pack(masked, more ? masked + P_ : nullptr, pair);
       }
     }
   }
@@ -75,9 +79,13 @@ struct Pairs {
   void add(const GradientChunk& chunk, Team& team) const {
     if constexpr (C::kStages > 1) {
       team.share(chunk.pairs, [&](int, int64_t begin, int64_t end) {
-        for (int64_t pair = begin; pair < end; ++pair) left[2].pack(operand + pair * H_, pair);
+        for (int64_t pair = begin; pair < end;) {
+          const F* row = operand + pair * H_;
+          pair += left[2].pack(row, pair + 1 < end ? row + H_ : nullptr, pair);
+        }
       });
     }
+    for (const GradientLeft<F>& each : left) each.end(chunk.pairs);
     // Each part packs its panel's d_z again: only where there are few panels for so many threads.
     const int64_t parts = team.members() > 1 ? divide_up(2 * team.members(), last_panel[jobs - 1]) : 1;
     team.share(last_panel[jobs - 1] * parts, [&](int member, int64_t begin, int64_t end) {
@@ -136,8 +144,8 @@ struct Pairs {
   }
 
   // From kernel row `row` on.
-  void add_job(int gate, int gates, int64_t row, int column, const GradientLeft<T>& first,
-               const GradientLeft<T>& second) {
+  void add_job(int gate, int gates, int64_t row, int column, const GradientLeft<F>& first,
+               const GradientLeft<F>& second) {
     const GatePlace place = gate_place<C>(gate);
     WeightGradient<S>& g = job[jobs];
     g.left[0] = first, g.left[1] = second;
@@ -162,12 +170,12 @@ struct Pairs {
   const SequenceBackwardParams& params;
   const int64_t H_, P_;  // with padding to whole vectors
   const int64_t capacity, d_z_stride;
-  T* all_d_z;                    // [capacity, d_z_stride]: kColumns of H_ each, and a projection's of P_
-  T* operand;                    // [capacity, H_]: left side of the second stage's product
+  F* all_d_z;                    // [capacity, d_z_stride]: kColumns of H_ each, and a projection's of P_
+  F* operand;                    // [capacity, H_]: left side of the second stage's product
   const S** x_rows;              // [capacity]: where x stands
   const S** h_rows;              // [capacity]: where h before the step stands, without its mask
-  T* masked_h;                   // [capacity, P_]: the same with it, if there is one
-  GradientLeft<T> left[kLefts];  // the left operands of the weight gradients
+  F* masked_h;                   // [capacity, P_]: the same with it, if there is one
+  GradientLeft<F> left[kLefts];  // the left operands of the weight gradients
   WeightGradient<S> job[kMaxJobs];
   int64_t last_panel[kMaxJobs];  // the panels of all jobs up to and with this one
   int jobs = 0;

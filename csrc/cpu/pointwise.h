@@ -6,8 +6,9 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// Where the values of kUnits units of one row stand. What a cell or a stage has no use for may stay unset.
-template <typename T>
+// Where the values of kUnits units of one row stand. What a cell or a stage has no use for may stay unset. F: the type
+// of products' factors.
+template <typename T, typename F = T>
 struct ForwardUnits {
   const T* zx[kMaxGates];  // of the stage's gates
   const T* zh[kMaxGates];
@@ -15,7 +16,7 @@ struct ForwardUnits {
   const T* h_prev;
   T* h;        // = the last stage
   T* c;        // c_prev; = c by the cell's state stage
-  T* operand;  // = the first of two stages
+  F* operand;  // = the first of two stages
   T* carry[kMaxCarry];
   T* saved[kMaxSaved];  // = the cell's state stage
 };
@@ -26,8 +27,8 @@ FUSED_RNN_FN CellOptions<Vector<T>> spread(const CellOptions<T>& options) {
   return {options.activation, V{} + options.forget_bias, V{} + options.cell_clip, V{} + options.proj_clip};
 }
 
-template <typename C, int s, int kUnits, typename T>
-FUSED_RNN_FN void forward_units(const ForwardUnits<T>& at, const CellOptions<T>& options) {
+template <typename C, int s, int kUnits, typename T, typename F>
+FUSED_RNN_FN void forward_units(const ForwardUnits<T, F>& at, const CellOptions<T>& options) {
   constexpr bool kLast = s == C::kStages - 1, kSetsState = s == C::kStateStage;
   constexpr bool kHasC = C::kInfo.states > 1;
   using V = Vector<T>;
@@ -61,7 +62,7 @@ FUSED_RNN_FN void forward_units(const ForwardUnits<T>& at, const CellOptions<T>&
 }
 
 // The same, backward; so many units as whole vectors hold.
-template <typename T>
+template <typename T, typename F = T>
 struct BackwardUnits {
   const T* peephole[kMaxPeepholes];
   const T* saved[kMaxSaved];
@@ -72,12 +73,12 @@ struct BackwardUnits {
   const T* state_mask;  // or null: factors between h and the next step's h_prev, for the last stage
   T* d_h;               // = by each stage in turn that has to do with h
   T* d_c;               // = by the first stage
-  T* d_z[kMaxColumns];  // = the columns that the stage writes
-  T* operand;           // = the first of two stages
+  F* d_z[kMaxColumns];  // = the columns that the stage writes
+  F* operand;           // = the first of two stages
 };
 
-template <typename C, int s, typename T>
-FUSED_RNN_FN void backward_units(const BackwardUnits<T>& at, const CellOptions<T>& options, int64_t units) {
+template <typename C, int s, typename T, typename F>
+FUSED_RNN_FN void backward_units(const BackwardUnits<T, F>& at, const CellOptions<T>& options, int64_t units) {
   constexpr int kLast = C::kStages - 1;
   constexpr bool kHasC = C::kInfo.states > 1;
   // In a projected cell one stage has to do with the gates and the other with h.

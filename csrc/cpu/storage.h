@@ -27,6 +27,27 @@ struct ComputeOf<BFloat16> {
 template <typename S>
 using Compute = typename ComputeOf<S>::Type;
 
+// How the factors of a sequence's products are held: as they are computed with; but bfloat16 as it is stored, where the
+// processor multiplies that and sums in float.
+#if defined(__AVX512BF16__)
+template <typename S>
+using Factor = std::conditional_t<std::is_same_v<S, BFloat16>, BFloat16, Compute<S>>;
+#else
+template <typename S>
+using Factor = Compute<S>;
+#endif
+// What one multiplication takes: one factor, or two that belong to neighbouring terms of the sum.
+template <typename F>
+using Terms = std::conditional_t<std::is_same_v<F, BFloat16>, BFloat16Pair, F>;
+template <typename F>
+constexpr int kTerms = sizeof(Terms<F>) / sizeof(F);
+
+// Factors that stand next to one another in a row, as terms of a sum over the row.
+template <typename F>
+FUSED_RNN_FN const Terms<F>* terms(const F* row) {
+  return reinterpret_cast<const Terms<F>*>(row);
+}
+
 FUSED_RNN_FN float widen(float x) {
   return x;
 }
@@ -74,25 +95,69 @@ FUSED_RNN_FN void narrow(float x, Float16& to) {
   to.bits = static_cast<uint16_t>(sign | (magnitude >= 0x477ff000u ? overflow : finite));
 }
 
+// The same for a whole vector, of which compilers make numbers again.
+FUSED_RNN_FN void store(BFloat16* to, Vector<float> x) {
+  using Bits = Numeric<Vector<float>>::Bits;
+  typedef uint16_t Narrow __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES / 2)));
+  const Bits bits = __builtin_bit_cast(Bits, x);
+  const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Bits result = (bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded;
+  const Narrow narrow = __builtin_convertvector(result, Narrow);
+  memcpy(to, &narrow, sizeof(narrow));
+}
+
+template <typename From, typename To>
+FUSED_RNN_FN void convert(From from, To& to) {
+  if constexpr (std::is_same_v<From, To>) {
+    to = from;
+  } else if constexpr (std::is_same_v<To, Compute<From>>) {
+    to = widen(from);
+  } else {
+    narrow(from, to);
+  }
+}
+
 // to[0, count) = from[0, count), then zeros up to width.
-template <typename S>
-FUSED_RNN_FN void load_row(const S* from, Compute<S>* __restrict to, int64_t count, int64_t width) {
+template <typename From, typename To>
+FUSED_RNN_FN void load_row(const From* from, To* __restrict to, int64_t count, int64_t width) {
   if (count == width) {  // where width is a constant, so is this loop's length
-    for (int64_t n = 0; n < width; ++n) to[n] = widen(from[n]);
+    for (int64_t n = 0; n < width; ++n) convert(from[n], to[n]);
     return;
   }
-  for (int64_t n = 0; n < count; ++n) to[n] = widen(from[n]);
-  for (int64_t n = count; n < width; ++n) to[n] = 0;
+  for (int64_t n = 0; n < count; ++n) convert(from[n], to[n]);
+  for (int64_t n = count; n < width; ++n) to[n] = To{};
 }
 
 // to[0, count) = from[0, count); `usual`, a constant, is the count to be fast for.
-template <typename S>
-FUSED_RNN_FN void store_row(const Compute<S>* from, S* __restrict to, int64_t count, int64_t usual = 0) {
+template <typename From, typename To>
+FUSED_RNN_FN void store_row(const From* from, To* __restrict to, int64_t count, int64_t usual = 0) {
+  if constexpr (std::is_same_v<From, float> && std::is_same_v<To, BFloat16>) {
+    if (count == usual && usual % kLanes<From> == 0) {
+      for (int64_t n = 0; n < usual; n += kLanes<From>) store(to + n, load(from + n));
+      return;
+    }
+  }
   if (count == usual) {
-    for (int64_t n = 0; n < usual; ++n) narrow(from[n], to[n]);
+    for (int64_t n = 0; n < usual; ++n) convert(from[n], to[n]);
     return;
   }
-  for (int64_t n = 0; n < count; ++n) narrow(from[n], to[n]);
+  for (int64_t n = 0; n < count; ++n) convert(from[n], to[n]);
+}
+
+// The terms of a sum over rows: to[n] = element n of the first row, and in a pair that of the second, which may be
+// missing; zeros past count.
+template <typename F, typename S>
+FUSED_RNN_FN void load_terms(const S* first, const S* second, Terms<F>* __restrict to, int64_t count, int64_t width) {
+  if constexpr (kTerms<F> == 1) {
+    load_row(first, to, count, width);
+  } else if (count == width && second != nullptr) {
+    for (int64_t n = 0; n < width; ++n) to[n].bits = first[n].bits | static_cast<uint32_t>(second[n].bits) << 16;
+  } else {
+    for (int64_t n = 0; n < count; ++n) {
+      to[n].bits = first[n].bits | (second != nullptr ? static_cast<uint32_t>(second[n].bits) << 16 : 0);
+    }
+    for (int64_t n = count; n < width; ++n) to[n].bits = 0;
+  }
 }
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET

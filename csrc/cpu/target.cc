@@ -1,4 +1,5 @@
-// The CPU drivers for one instruction set; compiled once for each, with FUSED_RNN_TARGET naming it.
+// The CPU drivers for one instruction set; compiled once for each, with FUSED_RNN_TARGET naming it. One with
+// instructions for bfloat16 is for that alone.
 #include "csrc/cpu/target.h"
 
 #include "csrc/cells/cells.h"
@@ -14,6 +15,9 @@ namespace {
 template <typename F>
 auto with_cell_and_storage(const SequenceParams& params, F&& f) {
   return with_cell(params.cell, [&](auto cell) {
+#if defined(__AVX512BF16__)
+    return f(cell, BFloat16{});
+#else
     switch (params.dtype) {
       case DType::kFloat64: return f(cell, double{});
       case DType::kFloat16: return f(cell, Float16{});
@@ -21,6 +25,7 @@ auto with_cell_and_storage(const SequenceParams& params, F&& f) {
       case DType::kFloat32: break;
     }
     return f(cell, float{});
+#endif
   });
 }
 

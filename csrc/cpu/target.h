@@ -15,10 +15,13 @@ struct CpuTarget {
 struct NamedCpuTarget {
   const char* name;
   const CpuTarget* drivers;
+  const CpuTarget* bfloat16_drivers;  // for tensors of that type
+
+  const CpuTarget* drivers_for(DType dtype) const { return dtype == DType::kBFloat16 ? bfloat16_drivers : drivers; }
 };
 
-// The best target that this machine runs, or the one that FUSED_RNN_CPU_TARGET names (read once); drivers is null if
-// that is none of those compiled and supported.
+// The best target that this machine runs, or the one that FUSED_RNN_CPU_TARGET names (read once); its drivers are null
+// if that is none of those compiled and supported.
 const NamedCpuTarget& cpu_target();
 
 // The names of all compiled targets, separated by spaces.

@@ -16,6 +16,9 @@ extern const CpuTarget kTarget;
 namespace avx512 {
 extern const CpuTarget kTarget;
 }
+namespace avx512bf16 {
+extern const CpuTarget kTarget;
+}
 #endif
 
 namespace {
@@ -28,11 +31,13 @@ NamedCpuTarget choose() {
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  if (has_avx512 && takes("avx512")) return {"avx512", &avx512::kTarget};
-  if (has_avx2 && takes("avx2")) return {"avx2", &avx2::kTarget};
+  const bool has_bfloat16 = has_avx512 && __builtin_cpu_supports("avx512bf16");
+  if (has_bfloat16 && takes("avx512bf16")) return {"avx512bf16", &avx512::kTarget, &avx512bf16::kTarget};
+  if (has_avx512 && takes("avx512")) return {"avx512", &avx512::kTarget, &avx512::kTarget};
+  if (has_avx2 && takes("avx2")) return {"avx2", &avx2::kTarget, &avx2::kTarget};
 #endif
-  if (takes("baseline")) return {"baseline", &baseline::kTarget};
-  return {"none", nullptr};
+  if (takes("baseline")) return {"baseline", &baseline::kTarget, &baseline::kTarget};
+  return {"none", nullptr, nullptr};
 }
 
 }  // namespace
@@ -44,7 +49,7 @@ const NamedCpuTarget& cpu_target() {
 
 const char* cpu_target_names() {
 #if defined(FUSED_RNN_X86_TARGETS)
-  return "baseline avx2 avx512";
+  return "baseline avx2 avx512 avx512bf16";
 #else
   return "baseline";
 #endif

@@ -7,35 +7,36 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// Values of a cache line.
-template <typename T>
-constexpr int64_t kLine = 64 / sizeof(T);
+// Elements of a cache line.
+template <typename E>
+constexpr int64_t kLine = 64 / sizeof(E);
 
 // The right operand of a tile, packed: V vectors a row, row after row. With each row a tile prefetches one line of what
 // comes after it, since the processor does not foresee the jump: products whose weights lie beyond the near caches
 // would wait for a third of their time.
-template <typename T, int V>
+template <typename E, int V>
 struct Packed {
   static constexpr int kVectors = V;
-  const T* data;   // [K, V * lanes]
-  const T* ahead;  // [K, kLine], or whatever else stands there
-  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
-    if (v == 0) __builtin_prefetch(ahead + k * kLine<T>);
-    return load(data + (k * V + v) * kLanes<T>);
+  const E* data;   // [K, V * lanes]
+  const E* ahead;  // [K, kLine], or whatever else stands there
+  FUSED_RNN_FN Vector<E> row(int64_t k, int v) const {
+    if (v == 0) __builtin_prefetch(ahead + k * kLine<E>);
+    return load(data + (k * V + v) * kLanes<E>);
   }
 };
 
 // The left operand of a tile: element (m, k) stands at data[m * row + k * column].
-template <typename T>
+template <typename E>
 struct Left {
-  const T* data;
+  const E* data;
   int64_t row, column;
 };
 
 // out[m, :] = init[m, :] + sum_k a(m, k) * b.row(k), for m in [0, M); out and init are rows of V * lanes values,
 // init_stride 0 repeats one row. init may be out: it is added last, so that sums of many blocks keep their digits.
-template <int M, int V, typename T, typename Right>
-FUSED_RNN_FN void tile(int64_t K, Left<T> a, const Right& b, const T* init, int64_t init_stride, T* out,
+// The K elements of the operands are numbers, or pairs of neighbouring factors in bfloat16.
+template <int M, int V, typename E, typename T, typename Right>
+FUSED_RNN_FN void tile(int64_t K, Left<E> a, const Right& b, const T* init, int64_t init_stride, T* out,
                        int64_t out_stride) {
   // Few accumulators would wait for one another: small tiles take even and odd k apart.
   constexpr int kChains = M * V < 8 ? 2 : 1;
@@ -44,14 +45,14 @@ FUSED_RNN_FN void tile(int64_t K, Left<T> a, const Right& b, const T* init, int6
   for (; k + kChains <= K; k += kChains) {
 #pragma GCC unroll 2
     for (int chain = 0; chain < kChains; ++chain) {
-      Vector<T> right[V];
+      Vector<E> right[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) right[v] = b.row(k + chain, v);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const T left = a.data[m * a.row + (k + chain) * a.column];
+        const E left = a.data[m * a.row + (k + chain) * a.column];
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[chain][m][v] += left * right[v];
+        for (int v = 0; v < V; ++v) sum[chain][m][v] = multiply_add(sum[chain][m][v], left, right[v]);
       }
     }
   }
@@ -59,7 +60,9 @@ FUSED_RNN_FN void tile(int64_t K, Left<T> a, const Right& b, const T* init, int6
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[0][m][v] += a.data[m * a.row + k * a.column] * b.row(k, v);
+      for (int v = 0; v < V; ++v) {
+        sum[0][m][v] = multiply_add(sum[0][m][v], a.data[m * a.row + k * a.column], b.row(k, v));
+      }
     }
   }
 #pragma GCC unroll 8
@@ -85,8 +88,8 @@ FUSED_RNN_FN void with_vectors(int64_t columns, F&& f) {
 }
 
 // tile() for any number of rows up to kTileRows.
-template <int V, typename T, typename Right>
-void tile_rows(int rows, int64_t K, Left<T> a, const Right& b, const T* init, int64_t init_stride, T* out,
+template <int V, typename E, typename T, typename Right>
+void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, int64_t init_stride, T* out,
                int64_t out_stride) {
   static_assert(kTileRows <= 6);
   switch (rows) {
@@ -109,16 +112,16 @@ void tile_rows(int rows, int64_t K, Left<T> a, const Right& b, const T* init, in
 // cache, while the tiles bring in those after them, or the panel behind b.
 constexpr int64_t kDepth = 128;
 
-template <typename T, int V>
-void tile_block(int64_t rows, int64_t K, Left<T> a, const T* b, const T* init, int64_t init_stride, T* out,
+template <int V, typename E, typename T>
+void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
   const int64_t most = divide_up(K, larger(1, divide_up(K, kDepth)));
   for (int64_t k = 0; k == 0 || k < K; k += most) {
     const int64_t depth = smaller(most, K - k);
-    const T *at = b + k * V * kLanes<T>, *ahead = at + depth * V * kLanes<T>;
-    for (int64_t m = 0; m < rows; m += kTileRows, ahead += depth * kLine<T>) {
+    const E *at = b + k * V * kLanes<E>, *ahead = at + depth * V * kLanes<E>;
+    for (int64_t m = 0; m < rows; m += kTileRows, ahead += depth * kLine<E>) {
       tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                   Left<T>{a.data + m * a.row + k * a.column, a.row, a.column}, Packed<T, V>{at, ahead},
+                   Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, Packed<E, V>{at, ahead},
                    k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
                    out + m * out_stride, out_stride);
     }

@@ -33,6 +33,11 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 constexpr int kTileRows = FUSED_RNN_TILE_ROWS;
 constexpr int kTileVectors = 4;
 
+// Two neighbouring factors in bfloat16, the first in the low half, for processors that multiply and add such pairs.
+struct __attribute__((may_alias)) BFloat16Pair {
+  uint32_t bits;
+};
+
 template <typename T>
 constexpr int kLanes = FUSED_RNN_VECTOR_BYTES / sizeof(T);
 
@@ -45,6 +50,8 @@ struct VectorOf {
   typedef T Register __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES)));
   typedef T Memory __attribute__((vector_size(FUSED_RNN_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 };
+template <>
+struct VectorOf<BFloat16Pair> : VectorOf<uint32_t> {};
 template <typename T>
 using Vector = typename VectorOf<T>::Register;
 
@@ -57,6 +64,18 @@ template <typename T>
 FUSED_RNN_FN void store(T* to, Vector<T> value) {
   *reinterpret_cast<typename VectorOf<T>::Memory*>(to) = value;
 }
+
+// sum + left * right.
+template <typename T>
+FUSED_RNN_FN Vector<T> multiply_add(Vector<T> sum, T left, Vector<T> right) {
+  return sum + left * right;
+}
+#if defined(__AVX512BF16__)
+FUSED_RNN_FN Vector<float> multiply_add(Vector<float> sum, BFloat16Pair left, Vector<BFloat16Pair> right) {
+  const auto pairs = _mm512_set1_epi32(static_cast<int>(left.bits));
+  return _mm512_dpbf16_ps(sum, __builtin_bit_cast(__m512bh, pairs), __builtin_bit_cast(__m512bh, right));
+}
+#endif
 
 // Asks for row[0, count) to be brought into the first-level cache, to be read or written: a line for each 64 bytes.
 template <typename T>

@@ -6,24 +6,44 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// M values of each pair of a chunk, packed: for each kDepth pairs [M / kTileRows, kDepth, kTileRows].
-template <typename T>
+// M values of each pair of a chunk, packed: for each kDepth pairs [M / kTileRows, kDepth / kTerms, kTileRows, kTerms].
+template <typename F>
 struct GradientLeft {
-  T* data = nullptr;
+  F* data = nullptr;
   int64_t M = 0;
 
   // From tile to tile; with one cache line more than needed, as the tiles of one pair would else compete for a few of
   // the first-level cache's sets.
-  static constexpr int64_t kStride = kDepth * kTileRows + 64 / static_cast<int64_t>(sizeof(T));
+  static constexpr int64_t kStride = kDepth * kTileRows + 64 / static_cast<int64_t>(sizeof(F));
 
   int64_t tiles() const { return divide_up(M, kTileRows); }
   int64_t size(int64_t pairs) const { return divide_up(pairs, kDepth) * tiles() * kStride; }
-  T* tile(int64_t pair, int64_t tile) const {
-    return data + (pair / kDepth * tiles() + tile) * kStride + pair % kDepth * kTileRows;
+  F* tile(int64_t pair, int64_t tile) const {
+    const int64_t first = pair / kTerms<F> * kTerms<F>;
+    return data + (pair / kDepth * tiles() + tile) * kStride + first % kDepth * kTileRows + (pair - first);
   }
+
+  // Packs the row of a pair, or those of kTerms neighbouring ones; returns how many. `next` is null or the row of the
+  // pair after this one, which is then packed here or in the next call.
   template <typename S>
-  void pack(const S* row, int64_t pair) const {
-    pack_columns(row, M, tile(pair, 0), kStride);
+  int64_t pack(const S* row, const S* next, int64_t pair) const {
+    if constexpr (kTerms<F> == 1) {
+      pack_columns(row, M, tile(pair, 0), kStride);
+      return 1;
+    } else if (pair % kTerms<F> == 0 && next != nullptr) {
+      pack_column_pairs(row, next, M, tile(pair, 0), kStride);
+      return kTerms<F>;
+    } else {  // the other term may be another thread's
+      for (int64_t m = 0; m < M; ++m) tile(pair, m / kTileRows)[m % kTileRows * kTerms<F>] = row[m];
+      return 1;
+    }
+  }
+
+  // Sets what stands beside the last of `pairs` rows to zero, so that the sum may end with it.
+  void end(int64_t pairs) const {
+    for (; pairs % kTerms<F> != 0; ++pairs) {
+      for (int64_t m = 0; m < M; ++m) tile(pairs, m / kTileRows)[m % kTileRows * kTerms<F>] = F{};
+    }
   }
 };
 
@@ -33,8 +53,9 @@ struct GradientLeft {
 template <typename S>
 struct WeightGradient {
   using T = Compute<S>;
-  GradientLeft<T> left[2];
-  const T* d_z;  // [pairs, d_z_stride], from the first gate's column on
+  using F = Factor<S>;
+  GradientLeft<F> left[2];
+  const F* d_z;  // [pairs, d_z_stride], from the first gate's column on
   int64_t d_z_stride, N;
   int gates;
   T* sum;  // [panels, M, kPanel]: over the chunks so far; null where one chunk is all
@@ -60,7 +81,7 @@ template <typename S, typename F>
 void each_gradient_tile(const WeightGradient<S>& g, int64_t begin, int64_t end, F&& f) {
   for (int64_t i = begin; i < end; ++i) {
     const bool second = i >= g.left[0].tiles();
-    const GradientLeft<Compute<S>>& left = g.left[second];
+    const GradientLeft<Factor<S>>& left = g.left[second];
     const int64_t tile = i - (second ? g.left[0].tiles() : 0), m = tile * kTileRows;
     f(left, tile, (second ? g.left[0].M : 0) + m, smaller(kTileRows, left.M - m));
   }
@@ -88,29 +109,34 @@ template <typename S>
 void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chunk, int64_t panel, int64_t begin,
                            int64_t end, Compute<S>* scratch) {
   using T = Compute<S>;
+  using F = Factor<S>;
   static constexpr T kZeros[kPanel<T>] = {};
   if (begin == end) return;
   const int64_t columns = smaller(kPanel<T>, g.gates * g.N_() - panel * kPanel<T>);
   T* sums = g.sum != nullptr ? g.sum + panel * g.M() * kPanel<T> : scratch + kDepth * kPanel<T>;
   for (int64_t pair = 0; pair == 0 || pair < chunk.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, chunk.pairs - pair);
-    const T* from = g.d_z + pair * g.d_z_stride + panel * kPanel<T>;
-    for (int64_t k = 0; k < depth; ++k) {
-      load_row(from + k * g.d_z_stride, scratch + k * columns, columns, columns == kPanel<T> ? kPanel<T> : columns);
+    const F* from = g.d_z + pair * g.d_z_stride + panel * kPanel<T>;
+    Terms<F>* right = reinterpret_cast<Terms<F>*>(scratch);
+    for (int64_t k = 0; k < depth; k += kTerms<F>) {
+      const F* first = from + k * g.d_z_stride;
+      load_terms<F>(first, k + 1 < depth ? first + g.d_z_stride : nullptr, right + k / kTerms<F> * columns, columns,
+                    columns == kPanel<T> ? kPanel<T> : columns);
     }
     const bool clear = chunk.first && pair == 0;
     with_vectors<T>(columns, [&](auto vectors) {
-      each_gradient_tile(g, begin, end, [&](const GradientLeft<T>& left, int64_t tile, int64_t m, int64_t rows) {
+      each_gradient_tile(g, begin, end, [&](const GradientLeft<F>& left, int64_t tile, int64_t m, int64_t rows) {
         T* sum = sums + m * kPanel<T>;
         prefetch_row(sum + kTileRows * kPanel<T>, kTileRows * kPanel<T>);
-        tile_rows<vectors>(static_cast<int>(rows), depth, Left<T>{left.tile(pair, tile), 1, kTileRows},
-                           Packed<T, vectors>{scratch, left.tile(pair, tile + 1)}, clear ? kZeros : sum,
+        const Left<Terms<F>> a{terms(left.tile(pair, tile)), 1, kTileRows};
+        tile_rows<vectors>(static_cast<int>(rows), divide_up(depth, kTerms<F>), a,
+                           Packed<Terms<F>, vectors>{right, terms(left.tile(pair, tile + 1))}, clear ? kZeros : sum,
                            clear ? 0 : kPanel<T>, sum, kPanel<T>);
       });
     });
   }
   if (!chunk.last) return;
-  each_gradient_tile(g, begin, end, [&](const GradientLeft<T>&, int64_t, int64_t m, int64_t rows) {
+  each_gradient_tile(g, begin, end, [&](const GradientLeft<F>&, int64_t, int64_t m, int64_t rows) {
     store_weight_gradient(g, panel, m, rows, sums);
   });
 }

@@ -148,7 +148,7 @@ def test_instruction_sets_share_no_function() -> None:
         pytest.skip("no nm")
     by_target: dict[str, set[str]] = defaultdict(set)
     for path in object_files():
-        named = re.search(r"(baseline|avx2|avx512)", str(path.relative_to(REPOSITORY / "build")))
+        named = re.search(r"(baseline|avx2|avx512bf16|avx512)", str(path.relative_to(REPOSITORY / "build")))
         if named and path.name.startswith("target.cc"):
             by_target[named.group(1)] |= weak_functions(path)
     if len(by_target) < 2:

@@ -14,7 +14,7 @@ import pytest
 
 from core.sequence import REPOSITORY, open_route
 
-TARGETS = ("baseline", "avx2", "avx512")
+TARGETS = ("baseline", "avx2", "avx512", "avx512bf16")
 
 
 def child(target: str, *command: str) -> subprocess.CompletedProcess[str]:

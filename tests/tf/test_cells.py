@@ -29,7 +29,7 @@ SHAPES = (
     Case("all_ones", "", T=1, B=1, I=1, H=1),
     Case("wide", "", T=2, B=18, I=33, H=65),
     # One step only: large weights over several are chaotic, and which cell errs more is luck.
-    Case("saturated", "", T=1, B=5, I=12, H=20, scale=30.0, forget_bias=-0.7),
+    Case("saturated", "", T=1, B=5, I=12, H=20, input_scale=30.0, forget_bias=-0.7),
 )
 LENGTHS = Case("lengths", "", T=5, B=4, I=3, H=9, lengths=(5, 0, 3, 1), forget_bias=1.0)
 
