@@ -1,12 +1,14 @@
-# The kernels, without Python or TensorFlow: the library fused_rnn_kernels.
+# The kernels, without Python or TensorFlow: the library fused_rnn_kernels. Included by projects in any folder.
 
-add_library(fused_rnn_kernels STATIC csrc/check.cc csrc/dispatch.cc csrc/cpu/target_choice.cc csrc/cpu/team.cc)
+set(csrc ${CMAKE_CURRENT_LIST_DIR})
+add_library(fused_rnn_kernels STATIC ${csrc}/check.cc ${csrc}/dispatch.cc ${csrc}/cpu/target_choice.cc
+            ${csrc}/cpu/team.cc)
 target_link_libraries(fused_rnn_kernels PUBLIC Threads::Threads)
 
 # The CPU drivers, once for each instruction set. No errno and no floating-point traps, or loops with comparisons would
 # not become vector code; nothing else of -ffast-math. And no calls of memcpy for rows of a few vectors.
 function(fused_rnn_cpu_target name)
-  add_library(fused_rnn_cpu_${name} OBJECT csrc/cpu/target.cc)
+  add_library(fused_rnn_cpu_${name} OBJECT ${csrc}/cpu/target.cc)
   target_compile_definitions(fused_rnn_cpu_${name} PRIVATE FUSED_RNN_TARGET=${name})
   target_compile_options(fused_rnn_cpu_${name} PRIVATE -fno-math-errno -fno-trapping-math
                          -fno-tree-loop-distribute-patterns ${ARGN})
@@ -51,7 +53,7 @@ if(build_cuda)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  file(GLOB cuda_sources CONFIGURE_DEPENDS csrc/cuda/*.cu csrc/cuda/*.cc)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${csrc}/cuda/*.cu ${csrc}/cuda/*.cc)
   target_sources(fused_rnn_kernels PRIVATE ${cuda_sources})
   set_target_properties(fused_rnn_kernels PROPERTIES CUDA_ARCHITECTURES "${FUSED_RNN_CUDA_TARGETS}")
   target_compile_options(fused_rnn_kernels PRIVATE

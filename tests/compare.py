@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -31,6 +32,30 @@ TOLERANCES = {
 }
 
 
+@dataclass(frozen=True)
+class Bound:
+    """How far a tensor may be from the expected one: each element by `relative` of its own size plus
+    `absolute`, and the whole by an error whose norm is `norm`."""
+
+    relative: float
+    absolute: float
+    norm: float
+
+
+def bound_of(dtype: str, expected: np.ndarray, own: np.ndarray | None = None) -> Bound:
+    """What TOLERANCES makes of this tensor; arguments as assert_close takes them."""
+    tolerance = TOLERANCES[dtype]
+    if dtype == "float64":
+        absolute = tolerance.of_scale * float(np.abs(expected).max(initial=0.0))
+        return Bound(tolerance.relative, absolute, norm=math.inf)
+    assert own is not None, "dtypes other than float64 need the reference's own results"
+    limits = ml_dtypes.finfo(own.dtype)
+    limit = tolerance.times_own * norm(own.astype(np.float64) - expected)
+    limit += tolerance.ulps * float(limits.eps) * norm(expected)
+    limit += tolerance.ulps * float(limits.smallest_subnormal) * expected.size**0.5
+    return Bound(0.0, math.inf, limit)
+
+
 def assert_close(
     dtype: str,
     actual: Mapping[str, np.ndarray],
@@ -55,23 +80,19 @@ def assert_tensor_close(
 ) -> None:
     if expected.size == 0:
         return
-    tolerance = TOLERANCES[dtype]
+    bound = bound_of(dtype, expected, own)
     wide = actual.astype(np.float64)
     error = np.abs(wide - expected)
     if not np.isfinite(wide).all():
         error[~np.isfinite(wide)] = np.inf
-    if dtype == "float64":
-        bound = tolerance.relative * np.abs(expected) + tolerance.of_scale * np.abs(expected).max()
-        assert (error <= bound).all(), worst(name, actual, expected, error - bound)
+    if dtype == "float64" or own is None:
+        limit = bound.relative * np.abs(expected) + bound.absolute
+        assert (error <= limit).all(), worst(name, actual, expected, error - limit)
         return
-    assert own is not None, "dtypes other than float64 need the reference's own results"
-    limits = ml_dtypes.finfo(actual.dtype)
-    own_norm = norm(own.astype(np.float64) - expected)
-    limit = tolerance.times_own * own_norm + tolerance.ulps * float(limits.eps) * norm(expected)
-    limit += tolerance.ulps * float(limits.smallest_subnormal) * expected.size**0.5
-    assert norm(error) <= limit, (
+    assert norm(error) <= bound.norm, (
         f"{worst(name, actual, expected, error)}\n"
-        f"  norm of the error {norm(error):.3g}, limit {limit:.3g}; the reference's own {own_norm:.3g}"
+        f"  norm of the error {norm(error):.3g}, limit {bound.norm:.3g}; "
+        f"the reference's own {norm(own.astype(np.float64) - expected):.3g}"
     )
 
 

@@ -55,29 +55,26 @@ def gpu_count() -> int:
 
 
 def build_emulated_module() -> ModuleType:
-    """Builds tests/emulator with CMake, or brings its build up to date, and imports the module."""
+    """Builds tests/emulator, or brings its build up to date, and imports the module."""
+    build = build_with_cmake("emulator", f"-DPython_EXECUTABLE={sys.executable}")
+    sys.path.insert(0, str(build))
+    return importlib.import_module("fused_rnn_core_emulated")
+
+
+def build_with_cmake(name: str, *settings: str) -> Path:
+    """Builds the CMake project tests/`name` in build/`name`, and returns that folder."""
     # CMake and Ninja may stand only beside this Python, in a virtual environment that is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    source, build = REPOSITORY / "tests" / "emulator", REPOSITORY / "build" / "emulator"
+    source, build = str(REPOSITORY / "tests" / name), REPOSITORY / "build" / name
     for command in (
-        [
-            "cmake",
-            "-S",
-            str(source),
-            "-B",
-            str(build),
-            "-G",
-            "Ninja",
-            f"-DPython_EXECUTABLE={sys.executable}",
-        ],
+        ["cmake", "-S", source, "-B", str(build), "-G", "Ninja", *settings],
         ["cmake", "--build", str(build)],
     ):
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path}
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    sys.path.insert(0, str(build))
-    return importlib.import_module("fused_rnn_core_emulated")
+    return build
 
 
 def options(case: Case, route: Route, time_major: bool, threads: int) -> dict[str, Any]:
