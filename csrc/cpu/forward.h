@@ -235,8 +235,6 @@ class ForwardDriver {
     constexpr int kUnits = StageTile<C, s>::template kUnits<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
-    if constexpr (s == C::kStages - 1)
-      prefetch_row(static_cast<S*>(p_.y) + t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
       for (int k = 0; k < kSaved; ++k) prefetch_row(saved_row(t, b) + k * p_.H + unit, count);

@@ -37,6 +37,7 @@ template <typename T>
 struct InPlace {
   static constexpr int kVectors = kTileVectors;
   Matrix<const T> b;
+  FUSED_RNN_FN void prefetch(int64_t) const {}
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
     const T* at = b.data + k * b.stride + v * kLanes<T>;
     __builtin_prefetch(at + 2 * kPanel<T>);
@@ -50,6 +51,7 @@ struct Copying {
   static constexpr int kVectors = kTileVectors;
   InPlace<T> from;
   T* to;  // [K, kPanel]
+  FUSED_RNN_FN void prefetch(int64_t) const {}
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
     const Vector<T> value = from.row(k, v);
     store(to + k * kPanel<T> + v * kLanes<T>, value);

@@ -19,10 +19,8 @@ struct Packed {
   static constexpr int kVectors = V;
   const E* data;   // [K, V * lanes]
   const E* ahead;  // [K, kLine], or whatever else stands there
-  FUSED_RNN_FN Vector<E> row(int64_t k, int v) const {
-    if (v == 0) __builtin_prefetch(ahead + k * kLine<E>);
-    return load(data + (k * V + v) * kLanes<E>);
-  }
+  FUSED_RNN_FN void prefetch(int64_t k) const { __builtin_prefetch(ahead + k * kLine<E>); }
+  FUSED_RNN_FN Vector<E> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<E>); }
 };
 
 // The left operand of a tile: element (m, k) stands at data[m * row + k * column].
@@ -45,6 +43,7 @@ FUSED_RNN_FN void tile(int64_t K, Left<E> a, const Right& b, const T* init, int6
   for (; k + kChains <= K; k += kChains) {
 #pragma GCC unroll 2
     for (int chain = 0; chain < kChains; ++chain) {
+      if constexpr (M > 1) b.prefetch(k + chain);
       Vector<E> right[V];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) right[v] = b.row(k + chain, v);
@@ -115,7 +114,9 @@ constexpr int64_t kDepth = 128;
 template <int V, typename E, typename T>
 void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
-  const int64_t most = divide_up(K, larger(1, divide_up(K, kDepth)));
+  // One tile meets each row of b once: blocks would be of no use.
+  const int64_t blocks = rows <= kTileRows ? 1 : larger(1, divide_up(K, kDepth)),
+                most = larger(1, divide_up(K, blocks));
   for (int64_t k = 0; k == 0 || k < K; k += most) {
     const int64_t depth = smaller(most, K - k);
     const E *at = b + k * V * kLanes<E>, *ahead = at + depth * V * kLanes<E>;
