@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import Contender
+from resident import memory_of
 from timing import burst, settle
 from workload import FloatArray, Workload
 
@@ -94,7 +95,7 @@ class _Session:
     def prepare(self, workload: Workload) -> dict[str, FloatArray]:
         """Builds the workload and runs it once; returns its results."""
         self._prepared = None
-        self._prepared = self._module.prepare(workload, self._settings)
+        self._prepared = getattr(self._module, self._contender.prepare)(workload, self._settings)
         return self._prepared.results()
 
     def run(self, seconds: float) -> tuple[list[float], float]:
@@ -105,6 +106,13 @@ class _Session:
         samples = burst(self._prepared.call, seconds)
         settle()
         return samples, time.process_time() - before
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes that a call adds to this process: with its result still held, and at most meanwhile."""
+        if self._prepared is None:
+            raise RuntimeError("nothing is prepared")
+        settle()
+        return memory_of(self._prepared.call)
 
     def release(self) -> None:
         """Lets go of the workload's memory."""

@@ -9,7 +9,11 @@ from importlib.util import find_spec
 
 @dataclass(frozen=True)
 class Contender:
-    """One who takes part. `module`, in this folder, has start(), prepare() and, in some, matmul_rate()."""
+    """One who takes part. `module`, in this folder, has start(), prepare() and, in some, matmul_rate().
+
+    `prepare` is the name of that function where a module has several; `checked` says whether what it computes
+    is the workload's cell, and not an empty loop or call to compare with.
+    """
 
     name: str
     label: str
@@ -18,6 +22,8 @@ class Contender:
     cells: tuple[str, ...]
     modes: tuple[str, ...] = ("inference", "training")
     devices: tuple[str, ...] = ("cpu", "gpu")
+    prepare: str = "prepare"
+    checked: bool = True
 
     def missing(self) -> tuple[str, ...]:
         """The packages it needs that are not installed."""

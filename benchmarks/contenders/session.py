@@ -46,7 +46,8 @@ def start_fused(settings: Settings) -> dict[str, Any]:
     return found | {"build_info": built}
 
 
-def _session(settings: Settings) -> Any:
+def open_session(settings: Settings) -> Any:
+    """A session on the current graph with the settings' threads."""
     config = v1.ConfigProto(
         intra_op_parallelism_threads=settings.threads,
         inter_op_parallelism_threads=settings.threads,
@@ -55,21 +56,22 @@ def _session(settings: Settings) -> Any:
     return v1.Session(config=config)
 
 
-def _device(settings: Settings) -> Any:
+def device_of(settings: Settings) -> Any:
+    """The scope that places operations on the settings' device."""
     return tf.device(f"/{settings.device.upper()}:0")
 
 
 def matmul_rate(settings: Settings) -> float:
     """GFLOP/s of a large float32 tf.matmul."""
-    with tf.Graph().as_default(), _device(settings):
+    with tf.Graph().as_default(), device_of(settings):
         matrix = v1.get_variable("matrix", initializer=tf.random.uniform((MATMUL_SIZE, MATMUL_SIZE)))
-        targets = _targets([tf.matmul(matrix, matrix)])
-        with _session(settings) as session:
+        targets = targets_of([tf.matmul(matrix, matrix)])
+        with open_session(settings) as session:
             session.run(v1.global_variables_initializer())
             return best_matmul_rate(lambda: session.run(targets))
 
 
-def _targets(tensors: list[Any]) -> list[Any]:
+def targets_of(tensors: list[Any]) -> list[Any]:
     """What to run so that all of the tensors are computed, and nothing but a scalar is copied out.
 
     Each tensor is read by an identity that is itself asked for: an op may skip an output that nothing reads,
@@ -97,7 +99,7 @@ def run_cell(
 def prepare_network(network: Network, workload: Workload, settings: Settings) -> Prepared:
     """The graph for one workload, its variables set, in a session of its own."""
     x_value, weights = make_arrays(workload.cell, workload.case)
-    with tf.Graph().as_default(), _device(settings):
+    with tf.Graph().as_default(), device_of(settings):
         x_variable = v1.get_variable("x", x_value.shape, trainable=False)
         x = tf.identity(x_variable)
         outputs, variables = network(workload, x, weights)
@@ -105,8 +107,8 @@ def prepare_network(network: Network, workload: Workload, settings: Settings) ->
         if workload.mode == "training":
             wanted = tf.gradients(tf.reduce_sum(outputs * outputs), [x, *variables.values()])
             results |= dict(zip(["d_x", *(f"d_{key}" for key in variables)], wanted, strict=True))
-        targets = _targets(wanted)
-        session = _session(settings)
+        targets = targets_of(wanted)
+        session = open_session(settings)
         session.run(v1.global_variables_initializer())
         values = [(x_variable, x_value), *((variables[key], weights[key]) for key in variables)]
         for variable, value in values:

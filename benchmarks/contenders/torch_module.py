@@ -53,6 +53,15 @@ def _module(cell: str, inputs: int, hidden: int) -> torch.nn.RNNBase:
 
 def prepare(workload: Workload, settings: Settings) -> Prepared:
     """The module with the workload's weights."""
+    return _prepare(workload, settings, forward_only=False)
+
+
+def prepare_forward(workload: Workload, settings: Settings) -> Prepared:
+    """The forward pass of training alone; what it returns holds all that the backward pass will read."""
+    return _prepare(workload, settings, forward_only=True)
+
+
+def _prepare(workload: Workload, settings: Settings, forward_only: bool) -> Prepared:
     cell, order = workload.cell, _ORDERS[workload.cell]
     x_value, weights = make_arrays(cell, workload.case)
     split = to_split(cell, weights, order)
@@ -78,8 +87,12 @@ def prepare(workload: Workload, settings: Settings) -> Prepared:
         _synchronise(settings)
         return y
 
+    def forward() -> torch.Tensor:
+        y: torch.Tensor = module(x)[0]
+        return y
+
     def train() -> tuple[torch.Tensor, ...]:
-        y = module(x)[0]
+        y = forward()
         gradients = torch.autograd.grad((y * y).sum(), [x, *parameters])
         _synchronise(settings)
         return y.detach(), *gradients
@@ -91,4 +104,6 @@ def prepare(workload: Workload, settings: Settings) -> Prepared:
         gradients = SplitWeights(d_kernel.T, d_recurrent.T, d_bias, d_recurrent_bias)
         return {"y": y.swapaxes(0, 1), "d_x": d_x.swapaxes(0, 1)} | from_split(cell, gradients, order)
 
+    if forward_only:
+        return Prepared(forward, results)
     return Prepared(train if training else infer, results)
