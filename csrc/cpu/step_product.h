@@ -93,6 +93,37 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   });
 }
 
+// Rows of b at a time in the product of a single row: streams that the processor can foresee.
+constexpr int kStreams = 8;
+
+// Some columns, whole vectors, of the product of a single row with kCount rows of b: added to out.
+template <int kCount, typename T>
+void add_row_product(const T* a, int64_t a_column, Matrix<const T> b, int64_t columns, T* out) {
+  Vector<T> left[kCount];
+  for (int k = 0; k < kCount; ++k) left[k] = Vector<T>{} + a[k * a_column];
+  for (int64_t n = 0; n < columns; n += kLanes<T>) {
+    Vector<T> sum = left[0] * load(b.data + n);
+#pragma GCC unroll 8
+    for (int k = 1; k < kCount; ++k) sum += left[k] * load(b.data + k * b.stride + n);
+    store(out + n, load(out + n) + sum);
+  }
+}
+
+// The columns [begin, end), whole vectors, of the product of a single row.
+template <typename T>
+void step_row_product(const StepProduct<T>& p, int64_t begin, int64_t end) {
+  if (p.init != p.out) memcpy(p.out + begin, p.init + begin, (end - begin) * sizeof(T));
+  int64_t k = 0;
+  for (; k + kStreams <= p.K; k += kStreams) {
+    add_row_product<kStreams>(p.a.data + k * p.a.column, p.a.column, {p.b.data + k * p.b.stride + begin, p.b.stride},
+                              end - begin, p.out + begin);
+  }
+  for (; k < p.K; ++k) {
+    add_row_product<1>(p.a.data + k * p.a.column, p.a.column, {p.b.data + k * p.b.stride + begin, p.b.stride},
+                       end - begin, p.out + begin);
+  }
+}
+
 // The panels [begin, end) of the product.
 template <typename S>
 void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
@@ -100,6 +131,13 @@ void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
   // Results that wait for more rows of b stay in a second-level cache.
   constexpr int64_t kResultBytes = 256 * 1024;
   const int64_t row_bytes = kPanel<T> * static_cast<int64_t>(sizeof(T));
+  if constexpr (std::is_same_v<S, T>) {
+    if (p.M == 1) {
+      const int64_t whole = p.N / kPanel<T>;
+      step_row_product(p, begin * kPanel<T>, smaller(end, whole) * kPanel<T>);
+      begin = larger(begin, whole);
+    }
+  }
   const int64_t group = larger(4, kResultBytes / (larger(1, p.M) * row_bytes));
   for (int64_t first = begin; first < end; first += group) {
     for (int64_t k = 0; k == 0 || k < p.K; k += kStepDepth) {
