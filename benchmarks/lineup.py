@@ -61,11 +61,13 @@ class Lineup:
         self.build_info |= answer.get("build_info", {})
 
     def runners(self, workload: Workload) -> list[Worker]:
-        """The workers that offer a workload's cell and mode."""
+        """The workers that offer a workload's cell, mode and dtype."""
         return [
             worker
             for worker in self.workers
-            if workload.cell in worker.contender.cells and workload.mode in worker.contender.modes
+            if workload.cell in worker.contender.cells
+            and workload.mode in worker.contender.modes
+            and workload.dtype in worker.contender.dtypes
         ]
 
     def measure_peak(self) -> dict[str, float]:

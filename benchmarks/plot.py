@@ -118,7 +118,7 @@ def _describe(figure: Figure, run: Run) -> None:
             )
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
     where = f"{run.machine['cpu']}, {run.threads} threads" if run.device == "cpu" else "GPU"
-    what = f"float32, {where}, measured peak {run.peak:.0f} GFLOP/s, {run.date[:10]}"
+    what = f"{run.dtype}, {where}, measured peak {run.peak:.0f} GFLOP/s, {run.date[:10]}"
     figure.suptitle(
         "fused_rnn beside its peers: right of the line, the sequence route is faster\n"
         f"{what}; markers: medians, lines: quartiles",

@@ -22,6 +22,7 @@ class Run:
     date: str
     device: str
     suite: str
+    dtype: str
     threads: int
     plan: dict[str, float]
     machine: dict[str, Any]
@@ -130,6 +131,8 @@ def summary_lines(run: Run) -> list[str]:
         for contender in CONTENDERS
         if contender.name in run.absent
     ]
+    if run.dtype != "float32":
+        lines.append(f"All tensors are {run.dtype}; the peak is that of float32 multiply-adds.")
     if any(_disturbed(result) for result in run.results):
         lines.append(
             f"*: other processes used more than {_BUSY:.0%} of the machine. Those times are too long, "

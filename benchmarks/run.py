@@ -31,7 +31,7 @@ from plot import write_plot
 from report import Run, describe_machine, detail_lines, summary_lines, write_json
 from timing import QUICK_PLAN, Plan
 from worker import Settings, set_environment
-from workload import CELLS, MODES, SUITE_CELLS, Case, Workload, choose_workloads
+from workload import CELLS, DTYPES, MODES, SUITE_CELLS, Case, Workload, choose_workloads
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -72,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--cell", choices=CELLS, action="append", help="this cell instead of the suite's; repeatable")
     add("--mode", choices=MODES, action="append", help="this mode instead of both; repeatable")
+    add("--dtype", choices=DTYPES, default=DTYPES[0], help="of all tensors (default: float32)")
     add("--peer", choices=peers, action="append", help="this peer instead of all; repeatable")
     add(
         "--quick",
@@ -103,7 +104,12 @@ def parse_arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace
     cells, modes = tuple(options.cell or SUITE_CELLS[options.suite]), tuple(options.mode or MODES)
     cases = tuple(dict.fromkeys(options.case or ()))
     workloads = choose_workloads(
-        options.suite, tuple(dict.fromkeys(cells)), tuple(dict.fromkeys(modes)), cases, options.quick
+        options.suite,
+        tuple(dict.fromkeys(cells)),
+        tuple(dict.fromkeys(modes)),
+        cases,
+        options.dtype,
+        options.quick,
     )
     if not workloads:
         parser.error(f"suite {options.suite} has no case for {', '.join(cells)} in {', '.join(modes)}")
@@ -155,6 +161,7 @@ def main() -> int:
         date=now.isoformat(timespec="seconds"),
         device=options.device,
         suite="given cases" if options.case else options.suite,
+        dtype=options.dtype,
         threads=options.threads,
         plan=asdict(plan),
         machine=describe_machine(),
@@ -167,7 +174,8 @@ def main() -> int:
     if not run.results:
         return 130
     print("", *summary_lines(run), "", sep="\n")
-    stem = options.output / f"{run.suite.replace(' ', '_')}_{run.device}_{now:%Y-%m-%d_%H%M%S}"
+    what = [run.suite.replace(" ", "_"), run.device, *([run.dtype] if run.dtype != DTYPES[0] else [])]
+    stem = options.output / f"{'_'.join(what)}_{now:%Y-%m-%d_%H%M%S}"
     write_json(run, stem.with_suffix(".json"))
     write_plot(run, stem.with_suffix(".png"))
     print(f"Written: {stem}.json and .png")

@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.floating]
 GATES = {"lstm": 4, "gru": 3, "gru_reset_after": 3, "rnn": 1}
 CELLS = tuple(GATES)
 MODES = ("inference", "training")
+DTYPES = ("float32", "bfloat16")
 SEED = 20
 
 
@@ -40,10 +41,11 @@ class Workload:
     cell: str
     mode: str
     case: Case
+    dtype: str = "float32"
 
     def __str__(self) -> str:
         """For the progress bar and the headings."""
-        return f"{self.cell} {self.mode} {self.case}"
+        return f"{self.cell} {self.mode} {self.case}" + (f" {self.dtype}" if self.dtype != "float32" else "")
 
     @property
     def flop(self) -> int:
@@ -130,13 +132,18 @@ def suite_cases(suite: str, cell: str, mode: str) -> tuple[Case, ...]:
 
 
 def choose_workloads(
-    suite: str, cells: tuple[str, ...], modes: tuple[str, ...], cases: tuple[Case, ...], quick: bool
+    suite: str,
+    cells: tuple[str, ...],
+    modes: tuple[str, ...],
+    cases: tuple[Case, ...],
+    dtype: str,
+    quick: bool,
 ) -> list[Workload]:
     """Every workload to time: the given cases, or else the suite's; `quick` takes a suite's two smallest."""
     workloads = []
     for cell in cells:
         for mode in modes:
-            group = [Workload(cell, mode, case) for case in cases or suite_cases(suite, cell, mode)]
+            group = [Workload(cell, mode, case, dtype) for case in cases or suite_cases(suite, cell, mode)]
             if quick and not cases:
                 group = sorted(group, key=lambda workload: workload.flop)[:2]
             workloads += group

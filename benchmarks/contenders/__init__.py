@@ -21,6 +21,7 @@ class Contender:
     packages: tuple[str, ...]
     cells: tuple[str, ...]
     modes: tuple[str, ...] = ("inference", "training")
+    dtypes: tuple[str, ...] = ("float32",)
     devices: tuple[str, ...] = ("cpu", "gpu")
     prepare: str = "prepare"
     checked: bool = True
@@ -32,20 +33,34 @@ class Contender:
 
 SEQUENCE = "sequence"
 REFERENCE = "reference"
+BOTH_DTYPES = ("float32", "bfloat16")
 
 FUSED = (
-    Contender("step", "fused step route", "step", ("tensorflow", "fused_rnn"), ("lstm", "gru", "rnn")),
+    Contender(
+        "step",
+        "fused step route",
+        "step",
+        ("tensorflow", "fused_rnn"),
+        ("lstm", "gru", "rnn"),
+        dtypes=BOTH_DTYPES,
+    ),
     Contender(
         SEQUENCE,
         "fused sequence route",
         "sequence",
         ("tensorflow", "fused_rnn"),
         ("lstm", "gru", "gru_reset_after", "rnn"),
+        dtypes=BOTH_DTYPES,
     ),
 )
 PEERS = (
     Contender(
-        REFERENCE, "dynamic_rnn, TensorFlow's cell", "reference", ("tensorflow",), ("lstm", "gru", "rnn")
+        REFERENCE,
+        "dynamic_rnn, TensorFlow's cell",
+        "reference",
+        ("tensorflow",),
+        ("lstm", "gru", "rnn"),
+        dtypes=BOTH_DTYPES,
     ),
     Contender(
         "keras",
@@ -54,7 +69,14 @@ PEERS = (
         ("tensorflow", "keras"),
         ("lstm", "gru", "gru_reset_after", "rnn"),
     ),
-    Contender("torch", "torch", "torch_module", ("torch",), ("lstm", "gru_reset_after", "rnn")),
+    Contender(
+        "torch",
+        "torch",
+        "torch_module",
+        ("torch",),
+        ("lstm", "gru_reset_after", "rnn"),
+        dtypes=BOTH_DTYPES,
+    ),
     Contender(
         "onnxruntime",
         "onnxruntime",

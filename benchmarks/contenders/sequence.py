@@ -19,7 +19,7 @@ __all__ = ["matmul_rate", "prepare", "start"]
 def _network(workload: Workload, x: Any, weights: dict[str, FloatArray]) -> tuple[Any, Variables]:
     if workload.cell != "gru_reset_after":
         return run_cell(fused_rnn.rnn_cell, fused_rnn.dynamic_rnn, workload, x)
-    variables = {key: tf.compat.v1.get_variable(key, value.shape) for key, value in weights.items()}
+    variables = {key: tf.compat.v1.get_variable(key, value.shape, x.dtype) for key, value in weights.items()}
     outputs, _ = fused_rnn.gru(x, reset_after=True, **variables)
     return outputs, variables
 

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from peak import MATMUL_SIZE, best_matmul_rate
@@ -90,8 +91,8 @@ def run_cell(
     """The cell of the module `cells` that the workload asks for, unrolled over x; outputs and variables."""
     name, options = workload.cell, {"forget_bias": 0.0} if workload.cell == "lstm" else {}
     with v1.variable_scope("network") as scope:
-        cell = getattr(cells, _CELL_CLASSES[name])(workload.case.hidden, **options)
-        outputs, _ = unroll(cell, x, dtype=tf.float32)
+        cell = getattr(cells, _CELL_CLASSES[name])(workload.case.hidden, dtype=x.dtype, **options)
+        outputs, _ = unroll(cell, x, dtype=x.dtype)
         created = v1.get_collection(v1.GraphKeys.TRAINABLE_VARIABLES, scope=scope.name + "/")
     return outputs, dict(zip(_CELL_WEIGHTS[name], created, strict=True))
 
@@ -100,7 +101,8 @@ def prepare_network(network: Network, workload: Workload, settings: Settings) ->
     """The graph for one workload, its variables set, in a session of its own."""
     x_value, weights = make_arrays(workload.cell, workload.case)
     with tf.Graph().as_default(), device_of(settings):
-        x_variable = v1.get_variable("x", x_value.shape, trainable=False)
+        dtype = tf.as_dtype(workload.dtype)
+        x_variable = v1.get_variable("x", x_value.shape, dtype, trainable=False)
         x = tf.identity(x_variable)
         outputs, variables = network(workload, x, weights)
         results, wanted = {"y": outputs}, [outputs]
@@ -112,10 +114,10 @@ def prepare_network(network: Network, workload: Workload, settings: Settings) ->
         session.run(v1.global_variables_initializer())
         values = [(x_variable, x_value), *((variables[key], weights[key]) for key in variables)]
         for variable, value in values:
+            value = value.astype(dtype.as_numpy_dtype)
             session.run(variable.initializer, {variable.initializer.inputs[1]: value})
 
     def fetch() -> dict[str, FloatArray]:
-        fetched: dict[str, FloatArray] = session.run(results)
-        return fetched
+        return {key: value.astype(np.float32) for key, value in session.run(results).items()}
 
     return Prepared(lambda: session.run(targets), fetch)

@@ -72,11 +72,12 @@ def _prepare(workload: Workload, settings: Settings, forward_only: bool) -> Prep
     module.load_state_dict(
         {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in state.items()}
     )
-    module.to(_device(settings))
+    dtype = getattr(torch, workload.dtype)
+    module.to(_device(settings), dtype)
     training = workload.mode == "training"
     x = (
         torch.from_numpy(np.ascontiguousarray(x_value.swapaxes(0, 1)))
-        .to(_device(settings))
+        .to(_device(settings), dtype)
         .requires_grad_(training)
     )
     parameters = [module.get_parameter(key) for key in state]
@@ -99,8 +100,10 @@ def _prepare(workload: Workload, settings: Settings, forward_only: bool) -> Prep
 
     def results() -> dict[str, FloatArray]:
         if not training:
-            return {"y": infer().cpu().numpy().swapaxes(0, 1)}
-        y, d_x, d_kernel, d_recurrent, d_bias, d_recurrent_bias = (tensor.cpu().numpy() for tensor in train())
+            return {"y": infer().float().cpu().numpy().swapaxes(0, 1)}
+        y, d_x, d_kernel, d_recurrent, d_bias, d_recurrent_bias = (
+            tensor.float().cpu().numpy() for tensor in train()
+        )
         gradients = SplitWeights(d_kernel.T, d_recurrent.T, d_bias, d_recurrent_bias)
         return {"y": y.swapaxes(0, 1), "d_x": d_x.swapaxes(0, 1)} | from_split(cell, gradients, order)
 
