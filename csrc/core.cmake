@@ -19,7 +19,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   fused_rnn_cpu_target(avx2 -mavx2 -mfma)
   set(avx512 -mavx2 -mfma -mavx512f -mavx512vl -mavx512bw -mavx512dq -mprefer-vector-width=512)
   fused_rnn_cpu_target(avx512 ${avx512})
-  fused_rnn_cpu_target(avx512bf16 ${avx512} -mavx512bf16)
+  fused_rnn_cpu_target(avx512bf16 ${avx512} -mavx512bf16 -DFUSED_RNN_BFLOAT16_PRODUCTS)
   target_compile_definitions(fused_rnn_kernels PRIVATE FUSED_RNN_X86_TARGETS)
 endif()
 

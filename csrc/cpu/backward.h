@@ -243,7 +243,7 @@ class BackwardDriver {
     const int64_t from_next = step + 1 < block.end ? rows.active[step + 1] : 0;
     const int64_t with_product = s == kLast ? from_next : active;
     team.share(divide_up(stage_units<C>(p_, s), kPanel<T>), [&](int, int64_t begin, int64_t end) {
-      T through[kBlockRows * kPanel<T>];
+      alignas(64) T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
         for (int64_t row = 0; row < active; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, active - row);
@@ -320,7 +320,7 @@ class BackwardDriver {
   // Adds what comes through the products of the chunk's first step to d_h, for the step before it or for the initial h.
   void flow_out(Block& block, Team& team) const {
     team.share(divide_up(P_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
-      T through[kBlockRows * kPanel<T>];
+      alignas(64) T through[kBlockRows * kPanel<T>];
       for (int64_t panel = begin; panel < end; ++panel) {
         const int64_t unit = panel * kPanel<T>, units = smaller(kPanel<T>, P_ - unit);
         for (int64_t row = 0; row < block.rows.active[block.begin]; row += kBlockRows) {
@@ -340,7 +340,7 @@ class BackwardDriver {
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
     team.share(panels * divide_up(block.pairs(), kTaskRows), [&](int, int64_t begin, int64_t end) {
-      T out[kBlockRows * kPanel<T>];
+      alignas(64) T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels, first = i / panels * kTaskRows, column = panel * kPanel<T>;
         for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
@@ -363,8 +363,9 @@ class BackwardDriver {
   const Sharing plan_;
   const CellOptions<T> options_;
   const Pairs<C, S> pairs_;
-  Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_, panel_width]
-  Terms<F>* packed_r_;  // [h panels, gates * H_, panel_width], and a projection's [operand panels, P_, panel_width]
+  Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_ / kTerms, panel_width]
+  Terms<F>* packed_r_;  // [h panels, gates * H_ / kTerms, panel_width], then a projection's [operand panels, P_ /
+                        // kTerms, panel_width]
   T* peepholes_;        // [kPeepholes, H_]
   int64_t* scratch_;    // [T + 2]
   Block blocks_[kMaxBlocks];

@@ -70,8 +70,8 @@ class ForwardDriver {
     T* zx;  // [stages, panels, chunk pairs, columns]
   };
 
-  template <typename F>
-  static void each_stage(F&& f) {
+  template <typename Call>
+  static void each_stage(Call&& f) {
     f(std::integral_constant<int, 0>());
     if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
   }
@@ -206,7 +206,7 @@ class ForwardDriver {
     team.share(panels_[s], [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
-      T zh[kBlockRows * kColumns];
+      alignas(64) T zh[kBlockRows * kColumns];
       for (int64_t panel = first; panel < last; ++panel) {
         const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
@@ -272,14 +272,23 @@ class ForwardDriver {
       if constexpr (s == C::kStages - 1) {
         store_output(at.h, t * p_.y_strides.time + b * p_.y_strides.batch + unit, count);
         if constexpr (!std::is_same_v<F, T>) {
-          store_row(at.h, block.left_h[(step + 1) & 1] + row * P_ + unit, kUnits, kUnits);
+          F* left = block.left_h[(step + 1) & 1] + row * P_ + unit;
+          store_row(at.h, left, kUnits, kUnits);
+          end_terms(left, count, kUnits);
         }
+      } else {
+        end_terms(at.operand, count, kUnits);
       }
       if constexpr (s == C::kStateStage) {
         if (p_.saved == nullptr) continue;
         for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
       }
     }
+  }
+
+  // The last element of a row may have a second term past the row's end, where padding may have become infinite or NaN.
+  static FUSED_RNN_FN void end_terms(F* left, int64_t count, int64_t units) {
+    if (kTerms<F> > 1 && count < units) left[count] = F{};
   }
 
   // Stores h into y; then, for the next step, h takes the mask in, if there is one.
@@ -293,7 +302,7 @@ class ForwardDriver {
   }
 
   const SequenceForwardParams& p_;
-  const int64_t H_, P_;  // with padding to whole panels; the padding holds finite numbers that nothing reads
+  const int64_t H_, P_;  // with padding to whole panels, which may hold anything
   const int64_t I_;      // with padding to whole elements: zeros
   const Sharing plan_;
   const CellOptions<T> options_;

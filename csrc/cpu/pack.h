@@ -107,7 +107,13 @@ void pack_columns(const S* row, int64_t M, Compute<S>* to, int64_t stride) {
   if (m < M) load_row(row + m, to, M - m, kTileRows);
 }
 
-// Two such rows, each value of the first next to that of the second.
+// The same for a row that takes no part.
+template <typename T>
+void clear_columns(int64_t M, T* to, int64_t stride) {
+  for (int64_t m = 0; m < M; m += kTileRows, to += stride) memset(to, 0, kTileRows * sizeof(T));
+}
+
+// Two rows of the left operand of a gradient in bfloat16, each value of the first next to that of the second.
 inline void pack_column_pairs(const BFloat16* first, const BFloat16* second, int64_t M, BFloat16* to, int64_t stride) {
   constexpr int64_t kWidth = 8 * kTileRows;
   for (int64_t begin = 0; begin < M; begin += kWidth) {
@@ -117,12 +123,6 @@ inline void pack_column_pairs(const BFloat16* first, const BFloat16* second, int
       memcpy(to, part + m, kTileRows * sizeof(BFloat16Pair));
     }
   }
-}
-
-// The same for a row that takes no part.
-template <typename T>
-void clear_columns(int64_t M, T* to, int64_t stride) {
-  for (int64_t m = 0; m < M; m += kTileRows, to += stride) memset(to, 0, kTileRows * sizeof(T));
 }
 
 // to [kPeepholes, stride] = the peepholes of the cell, and zeros past H.

@@ -29,7 +29,7 @@ using Compute = typename ComputeOf<S>::Type;
 
 // How the factors of a sequence's products are held: as they are computed with; but bfloat16 as it is stored, where the
 // processor multiplies that and sums in float.
-#if defined(__AVX512BF16__)
+#if defined(FUSED_RNN_BFLOAT16_PRODUCTS)
 template <typename S>
 using Factor = std::conditional_t<std::is_same_v<S, BFloat16>, BFloat16, Compute<S>>;
 #else

@@ -1,5 +1,5 @@
-// The CPU drivers for one instruction set; compiled once for each, with FUSED_RNN_TARGET naming it. One with
-// instructions for bfloat16 is for that alone.
+// The CPU drivers for one instruction set; compiled once for each, with FUSED_RNN_TARGET naming it. That with
+// FUSED_RNN_BFLOAT16_PRODUCTS is for bfloat16 alone.
 #include "csrc/cpu/target.h"
 
 #include "csrc/cells/cells.h"
@@ -15,7 +15,7 @@ namespace {
 template <typename F>
 auto with_cell_and_storage(const SequenceParams& params, F&& f) {
   return with_cell(params.cell, [&](auto cell) {
-#if defined(__AVX512BF16__)
+#if defined(FUSED_RNN_BFLOAT16_PRODUCTS)
     return f(cell, BFloat16{});
 #else
     switch (params.dtype) {

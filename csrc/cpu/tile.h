@@ -18,7 +18,7 @@ template <typename E, int V>
 struct Packed {
   static constexpr int kVectors = V;
   const E* data;   // [K, V * lanes]
-  const E* ahead;  // [K, kLine], or whatever else stands there
+  const E* ahead;  // what is prefetched, a line a row, unless M is 1; `data` where there is nothing to bring in
   FUSED_RNN_FN void prefetch(int64_t k) const { __builtin_prefetch(ahead + k * kLine<E>); }
   FUSED_RNN_FN Vector<E> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<E>); }
 };
@@ -108,23 +108,23 @@ void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, in
 }
 
 // tile() for any number of rows and any depth: for up to kDepth rows of b at a time, which then stay in the first-level
-// cache, while the tiles bring in those after them, or the panel behind b.
-constexpr int64_t kDepth = 128;
+// cache, while the tiles bring in those after them, or the panel behind b. A single tile meets each row of b once; its
+// blocks only keep sums short.
+constexpr int64_t kDepth = 128, kSingleDepth = 1024;
 
 template <int V, typename E, typename T>
 void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
-  // One tile meets each row of b once: blocks would be of no use.
-  const int64_t blocks = rows <= kTileRows ? 1 : larger(1, divide_up(K, kDepth)),
-                most = larger(1, divide_up(K, blocks));
-  for (int64_t k = 0; k == 0 || k < K; k += most) {
+  const int64_t blocks = divide_up(K, rows <= kTileRows ? kSingleDepth : kDepth),
+                most = divide_up(K, larger(1, blocks));
+  for (int64_t k = 0; k == 0 || k < K; k += larger(1, most)) {
     const int64_t depth = smaller(most, K - k);
-    const E *at = b + k * V * kLanes<E>, *ahead = at + depth * V * kLanes<E>;
-    for (int64_t m = 0; m < rows; m += kTileRows, ahead += depth * kLine<E>) {
+    const E *at = b + k * V * kLanes<E>, *next = at + depth * V * kLanes<E>, *end = next + depth * V * kLanes<E>;
+    for (int64_t m = 0; m < rows; m += kTileRows, next += depth * kLine<E>) {
       tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                   Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, Packed<E, V>{at, ahead},
-                   k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
-                   out + m * out_stride, out_stride);
+                   Left<E>{a.data + m * a.row + k * a.column, a.row, a.column},
+                   Packed<E, V>{at, next < end ? next : at}, k == 0 ? init + m * init_stride : out + m * out_stride,
+                   k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
     }
   }
 }

@@ -70,7 +70,7 @@ template <typename T>
 FUSED_RNN_FN Vector<T> multiply_add(Vector<T> sum, T left, Vector<T> right) {
   return sum + left * right;
 }
-#if defined(__AVX512BF16__)
+#if defined(FUSED_RNN_BFLOAT16_PRODUCTS)
 FUSED_RNN_FN Vector<float> multiply_add(Vector<float> sum, BFloat16Pair left, Vector<BFloat16Pair> right) {
   const auto pairs = _mm512_set1_epi32(static_cast<int>(left.bits));
   return _mm512_dpbf16_ps(sum, __builtin_bit_cast(__m512bh, pairs), __builtin_bit_cast(__m512bh, right));

@@ -103,8 +103,8 @@ void store_weight_gradient(const WeightGradient<S>& g, int64_t panel, int64_t m,
   }
 }
 
-// A panel of columns and the tiles [begin, end) of rows. scratch is [kDepth, kPanel], and [M, kPanel] more where sum is
-// null.
+// A panel of columns and the tiles [begin, end) of rows. scratch is [kDepth, kPanel], which pairs fill half of, and [M,
+// kPanel] more where sum is null.
 template <typename S>
 void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chunk, int64_t panel, int64_t begin,
                            int64_t end, Compute<S>* scratch) {

@@ -59,6 +59,19 @@ def test_short_list(case: Case, dtype: str, threads: int) -> None:
     assert_close(dtype, results, *case.expected(dtype))
 
 
+@pytest.mark.every_target
+@dtypes
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_infinite_input(cell: str, dtype: str) -> None:
+    """An infinite x saturates its row's gates, all results finite; so must they be beside padding."""
+    case = Case("infinite", cell, T=3, B=2, I=3, H=5, P=3, forget_bias=0.0)
+    inputs = case.inputs(dtype)
+    inputs.x[0, 0, 0] = np.inf
+    y, state, _ = forward(open_route("cpu"), case, inputs)
+    for result in (y, *state):
+        assert np.isfinite(result.astype(np.float64)).all()
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(drawn_cases(), st.sampled_from(list(DTYPES)), st.booleans(), st.integers(1, 3))
 def test_any_size(case: Case, dtype: str, time_major: bool, threads: int) -> None:
