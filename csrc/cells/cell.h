@@ -34,7 +34,8 @@
 #define FUSED_RNN_RARE_FN FUSED_RNN_FN
 #else
 #define FUSED_RNN_FN inline __attribute__((always_inline))
-#define FUSED_RNN_RARE_FN __attribute__((noinline))  // so that a loop stays about what is usual
+// Not inlined, so that a loop stays about what is usual; static, since each instruction set needs one of its own.
+#define FUSED_RNN_RARE_FN static __attribute__((noinline))
 #endif
 
 namespace fused_rnn {
