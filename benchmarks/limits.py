@@ -67,9 +67,8 @@ def workloads_of(part: Part, quick: bool) -> list[Workload]:
 
 
 def takes_part(contender: Contender, workload: Workload) -> bool:
-    """Whether it is installed and offers the workload's cell and mode."""
-    offered = workload.cell in contender.cells and workload.mode in contender.modes
-    return offered and not contender.missing()
+    """Whether it is installed and offers the workload."""
+    return contender.offers(workload) and not contender.missing()
 
 
 def start(part: Part, versions: dict[str, str], build_info: dict[str, Any]) -> list[Worker]:

@@ -62,13 +62,7 @@ class Lineup:
 
     def runners(self, workload: Workload) -> list[Worker]:
         """The workers that offer a workload's cell, mode and dtype."""
-        return [
-            worker
-            for worker in self.workers
-            if workload.cell in worker.contender.cells
-            and workload.mode in worker.contender.modes
-            and workload.dtype in worker.contender.dtypes
-        ]
+        return [worker for worker in self.workers if worker.contender.offers(workload)]
 
     def measure_peak(self) -> dict[str, float]:
         """Every rate this machine's peak is taken from, in GFLOP/s, by what was measured."""

@@ -6,6 +6,8 @@ Only names here: a contender's module is imported in its own process.
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from workload import DTYPES, MODES, Workload
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -20,11 +22,15 @@ class Contender:
     module: str
     packages: tuple[str, ...]
     cells: tuple[str, ...]
-    modes: tuple[str, ...] = ("inference", "training")
+    modes: tuple[str, ...] = MODES
     dtypes: tuple[str, ...] = ("float32",)
     devices: tuple[str, ...] = ("cpu", "gpu")
     prepare: str = "prepare"
     checked: bool = True
+
+    def offers(self, workload: Workload) -> bool:
+        """Whether it runs the workload's cell, mode and dtype."""
+        return workload.cell in self.cells and workload.mode in self.modes and workload.dtype in self.dtypes
 
     def missing(self) -> tuple[str, ...]:
         """The packages it needs that are not installed."""
@@ -33,7 +39,6 @@ class Contender:
 
 SEQUENCE = "sequence"
 REFERENCE = "reference"
-BOTH_DTYPES = ("float32", "bfloat16")
 
 FUSED = (
     Contender(
@@ -42,7 +47,7 @@ FUSED = (
         "step",
         ("tensorflow", "fused_rnn"),
         ("lstm", "gru", "rnn"),
-        dtypes=BOTH_DTYPES,
+        dtypes=DTYPES,
     ),
     Contender(
         SEQUENCE,
@@ -50,7 +55,7 @@ FUSED = (
         "sequence",
         ("tensorflow", "fused_rnn"),
         ("lstm", "gru", "gru_reset_after", "rnn"),
-        dtypes=BOTH_DTYPES,
+        dtypes=DTYPES,
     ),
 )
 PEERS = (
@@ -60,7 +65,7 @@ PEERS = (
         "reference",
         ("tensorflow",),
         ("lstm", "gru", "rnn"),
-        dtypes=BOTH_DTYPES,
+        dtypes=DTYPES,
     ),
     Contender(
         "keras",
@@ -75,7 +80,7 @@ PEERS = (
         "torch_module",
         ("torch",),
         ("lstm", "gru_reset_after", "rnn"),
-        dtypes=BOTH_DTYPES,
+        dtypes=DTYPES,
     ),
     Contender(
         "onnxruntime",
