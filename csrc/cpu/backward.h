@@ -26,7 +26,7 @@ class BackwardDriver {
         plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(Terms<F>)))),
         options_(cell_options<T>(params)),
         pairs_(params, workspace) {
-    packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * terms_of(H_) * round_up(p_.I, kLanes<T>));
+    packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * terms_of<F>(H_) * round_up(p_.I, kLanes<T>));
     packed_r_ = workspace.take<Terms<F>>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
@@ -85,12 +85,9 @@ class BackwardDriver {
     return first;
   }
 
-  // Elements of a sum over so many factors, which are whole vectors.
-  static constexpr int64_t terms_of(int64_t width) { return width / kTerms<F>; }
-
   // R^T and, behind it, the projection's transpose.
   int64_t recurrent_size() const {
-    return C::kInfo.gates * terms_of(H_) * P_ + (C::kInfo.projected ? terms_of(P_) * H_ : 0);
+    return C::kInfo.gates * terms_of<F>(H_) * P_ + (C::kInfo.projected ? terms_of<F>(P_) * H_ : 0);
   }
 
   // The columns of a panel, of `columns` in all: kPanel, or in the last as many as whole vectors hold.
@@ -100,17 +97,18 @@ class BackwardDriver {
   // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_ / kTerms, panel_width];
   // that of the projection's transpose is [P_ / kTerms, panel_width].
   Terms<F>* packed_recurrent(int64_t panel, int gate) const {
-    if (gate == C::kInfo.gates)
-      return packed_r_ + C::kInfo.gates * terms_of(H_) * P_ + panel * terms_of(P_) * kPanel<T>;
-    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * terms_of(H_);
+    if (gate == C::kInfo.gates) {
+      return packed_r_ + C::kInfo.gates * terms_of<F>(H_) * P_ + panel * terms_of<F>(P_) * kPanel<T>;
+    }
+    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * terms_of<F>(H_);
   }
   Terms<F>* packed_input(int64_t panel, int position) const {
-    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * terms_of(H_);
+    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * terms_of<F>(H_);
   }
 
   // Columns of d_z from `column` on, of a pair and those after it, as the left side of a product.
   Left<Terms<F>> left_d_z(int64_t pair, int column) const {
-    return {terms(pairs_.d_z(pair, column)), terms_of(pairs_.d_z_stride), 1};
+    return {terms(pairs_.d_z(pair, column)), terms_of<F>(pairs_.d_z_stride), 1};
   }
 
   void prepare(Team& team) {
@@ -227,7 +225,7 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block<vectors>(products, terms_of(depth), left_d_z(block.pair(step, row), recurrent_window(s)),
+        tile_block<vectors>(products, terms_of<F>(depth), left_d_z(block.pair(step, row), recurrent_window(s)),
                             packed_recurrent(panel, kFirst), kZeros, 0, out, kPanel<T>);
       });
     }
@@ -346,7 +344,7 @@ class BackwardDriver {
         for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<vectors>(rows, C::kInfo.gates * terms_of(H_), left_d_z(pair, input_window()),
+            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(pair, input_window()),
                                 packed_input(panel, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {

@@ -33,8 +33,8 @@ class ForwardDriver {
     each_stage([&](auto stage) {
       constexpr int s = stage;
       const int64_t width = panels_[s] * StageTile<C, s>::template kColumns<T>;
-      packed_w_[s] = workspace.take<Terms<F>>(projects<C>(s) ? 0 : terms_of(p_.I) * width);
-      packed_r_[s] = workspace.take<Terms<F>>(terms_of(stage_depth(p_, s)) * width);
+      packed_w_[s] = workspace.take<Terms<F>>(projects<C>(s) ? 0 : terms_of<F>(p_.I) * width);
+      packed_r_[s] = workspace.take<Terms<F>>(terms_of<F>(stage_depth(p_, s)) * width);
     });
     bias_ = workspace.take<T>(zx_width_);
     recurrent_bias_ = workspace.take<T>(C::kRecurrentBias ? zx_width_ : 0);
@@ -76,10 +76,8 @@ class ForwardDriver {
     if constexpr (C::kStages > 1) f(std::integral_constant<int, 1>());
   }
 
-  // Elements of a sum over so many factors.
-  static constexpr int64_t terms_of(int64_t width) { return divide_up(width, kTerms<F>); }
   // Rows of whole elements as the left side of a product.
-  static Left<Terms<F>> left_rows(const F* rows, int64_t width) { return {terms(rows), terms_of(width), 1}; }
+  static Left<Terms<F>> left_rows(const F* rows, int64_t width) { return {terms(rows), terms_of<F>(width), 1}; }
 
   int64_t recurrent_bytes() const {
     return (C::kInfo.gates * p_.P * H_ + (C::kInfo.projected ? p_.H * P_ : 0)) * static_cast<int64_t>(sizeof(F));
@@ -116,9 +114,9 @@ class ForwardDriver {
           const int64_t inputs = projects<C>(s) ? 0 : p_.I, depth = stage_depth(p_, s);
           if constexpr (!projects<C>(s)) {
             pack_biases<s>(panel);
-            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * terms_of(inputs) * kColumns);
+            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * terms_of<F>(inputs) * kColumns);
           }
-          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * terms_of(depth) * kColumns);
+          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * terms_of<F>(depth) * kColumns);
         }
       });
     });
@@ -187,10 +185,10 @@ class ForwardDriver {
       if constexpr (projects<C>(s)) return;
       team.share(panels_[s], [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
-          const Terms<F>* right = packed_w_[s] + panel * terms_of(p_.I) * kColumns;
+          const Terms<F>* right = packed_w_[s] + panel * terms_of<F>(p_.I) * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (int64_t row = 0; row < pairs; row += kBlockRows) {
-            tile_block<Tile::V>(smaller(kBlockRows, pairs - row), terms_of(p_.I), left_rows(block.x + row * I_, I_),
+            tile_block<Tile::V>(smaller(kBlockRows, pairs - row), terms_of<F>(p_.I), left_rows(block.x + row * I_, I_),
                                 right, bias_ + at, 0, block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
           }
         }
@@ -200,7 +198,7 @@ class ForwardDriver {
 
   template <int s>
   void run_stage(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
-    const int64_t active = block.rows.active[step], depth = terms_of(stage_depth(p_, s));
+    const int64_t active = block.rows.active[step], depth = terms_of<F>(stage_depth(p_, s));
     const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
     team.share(panels_[s], [&](int, int64_t first, int64_t last) {

@@ -37,12 +37,8 @@ template <typename T>
 struct InPlace {
   static constexpr int kVectors = kTileVectors;
   Matrix<const T> b;
-  FUSED_RNN_FN void prefetch(int64_t) const {}
-  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
-    const T* at = b.data + k * b.stride + v * kLanes<T>;
-    __builtin_prefetch(at + 2 * kPanel<T>);
-    return load(at);
-  }
+  FUSED_RNN_FN void prefetch(int64_t k) const { prefetch_row(b.data + k * b.stride + 2 * kPanel<T>, kPanel<T>); }
+  FUSED_RNN_FN Vector<T> row(int64_t k, int v) const { return load(b.data + k * b.stride + v * kLanes<T>); }
 };
 
 // The same, leaving a packed copy behind for the tiles that come after.
@@ -51,7 +47,7 @@ struct Copying {
   static constexpr int kVectors = kTileVectors;
   InPlace<T> from;
   T* to;  // [K, kPanel]
-  FUSED_RNN_FN void prefetch(int64_t) const {}
+  FUSED_RNN_FN void prefetch(int64_t k) const { from.prefetch(k); }
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
     const Vector<T> value = from.row(k, v);
     store(to + k * kPanel<T> + v * kLanes<T>, value);

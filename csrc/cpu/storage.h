@@ -42,6 +42,12 @@ using Terms = std::conditional_t<std::is_same_v<F, BFloat16>, BFloat16Pair, F>;
 template <typename F>
 constexpr int kTerms = sizeof(Terms<F>) / sizeof(F);
 
+// The elements that so many factors make.
+template <typename F>
+FUSED_RNN_FN constexpr int64_t terms_of(int64_t factors) {
+  return divide_up(factors, kTerms<F>);
+}
+
 // Factors that stand next to one another in a row, as terms of a sum over the row.
 template <typename F>
 FUSED_RNN_FN const Terms<F>* terms(const F* row) {

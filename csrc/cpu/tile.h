@@ -115,9 +115,9 @@ constexpr int64_t kDepth = 128, kSingleDepth = 1024;
 template <int V, typename E, typename T>
 void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const T* init, int64_t init_stride, T* out,
                 int64_t out_stride) {
-  const int64_t blocks = divide_up(K, rows <= kTileRows ? kSingleDepth : kDepth),
-                most = divide_up(K, larger(1, blocks));
-  for (int64_t k = 0; k == 0 || k < K; k += larger(1, most)) {
+  const int64_t blocks = larger(1, divide_up(K, rows <= kTileRows ? kSingleDepth : kDepth));
+  const int64_t most = larger(1, divide_up(K, blocks));
+  for (int64_t k = 0; k == 0 || k < K; k += most) {
     const int64_t depth = smaller(most, K - k);
     const E *at = b + k * V * kLanes<E>, *next = at + depth * V * kLanes<E>, *end = next + depth * V * kLanes<E>;
     for (int64_t m = 0; m < rows; m += kTileRows, next += depth * kLine<E>) {

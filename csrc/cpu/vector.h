@@ -138,7 +138,7 @@ FUSED_RNN_FN int64_t smaller(int64_t a, int64_t b) {
 FUSED_RNN_FN int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
-FUSED_RNN_FN int64_t divide_up(int64_t a, int64_t b) {
+FUSED_RNN_FN constexpr int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 FUSED_RNN_FN int64_t round_up(int64_t a, int64_t b) {

@@ -129,7 +129,7 @@ void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chun
         T* sum = sums + m * kPanel<T>;
         prefetch_row(sum + kTileRows * kPanel<T>, kTileRows * kPanel<T>);
         const Left<Terms<F>> a{terms(left.tile(pair, tile)), 1, kTileRows};
-        tile_rows<vectors>(static_cast<int>(rows), divide_up(depth, kTerms<F>), a,
+        tile_rows<vectors>(static_cast<int>(rows), terms_of<F>(depth), a,
                            Packed<Terms<F>, vectors>{right, terms(left.tile(pair, tile + 1))}, clear ? kZeros : sum,
                            clear ? 0 : kPanel<T>, sum, kPanel<T>);
       });
