@@ -16,8 +16,8 @@ FUSED_RNN_RARE_FN T activate_otherwise(Activation activation, T x) {
     case Activation::kElu: {
       constexpr Element kMax = MathConstants<Element>::kExpMax;
       T scale;
-      const T p = expm1_reduced(Numeric<T>::clamp(x, T{} - kMax, T{}), scale);
-      return x < 0 ? scale * p + (scale - Element(1)) : x;
+      const T p = expm1_reduced(Numeric<T>::clamp(-x, T{}, T{} + kMax), scale);
+      return x < 0 ? ((1 - scale) + p) / scale : x;
     }
     case Activation::kTanh:
     case Activation::kIdentity: break;
