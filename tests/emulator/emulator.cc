@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/emulator/access.h"
 #include "tests/emulator/memory.h"
 
 uint3 threadIdx, blockIdx;
@@ -84,13 +85,9 @@ std::string where() {
   return "thread " + std::to_string(threadIdx.x) + " of block " + std::to_string(blockIdx.x);
 }
 
-// The kernel touched what it may not: back to the scheduler, as if the launch had ended.
 void on_fault(int, siginfo_t* info, void*) {
-  Machine& m = machine();
-  m.message = where() + " touched address " + std::to_string(reinterpret_cast<uintptr_t>(info->si_addr)) +
-              ", which is not in memory it may touch";
-  m.current = -1;
-  setcontext(&m.scheduler);
+  stop_launch("touched address " + std::to_string(reinterpret_cast<uintptr_t>(info->si_addr)) +
+              ", which is not in memory it may touch");
 }
 
 // Turns faults into an error of the launch while it lives.
@@ -127,9 +124,13 @@ bool run_to_barrier(std::vector<int>& order) {
     if (m.fibers[i].state != State::kReady) continue;
     m.current = i;
     threadIdx = {static_cast<unsigned>(i), 0, 0};
+    position.thread = static_cast<uint64_t>(i);
+    position.in_kernel = true;
     swapcontext(&m.scheduler, &m.fibers[i].context);
+    position.in_kernel = false;
     if (m.current < 0) return false;
   }
+  ++position.interval;
   return true;
 }
 
@@ -158,13 +159,25 @@ cudaError_t run_blocks(int64_t blocks, int64_t shared_bytes) {
   std::iota(order.begin(), order.end(), 0);
   for (int64_t block : block_order) {
     blockIdx = {static_cast<unsigned>(block), 0, 0};
+    position.block = static_cast<uint64_t>(block);
+    position.interval = 0;
     std::memset(machine().shared, 0xff, shared_bytes);
+    mark_undefined(machine().shared, shared_bytes);
     if (const cudaError_t error = run_block(order); error != cudaSuccess) return error;
   }
   return cudaSuccess;
 }
 
 }  // namespace
+
+// Back to the scheduler, as if the launch had ended.
+void stop_launch(const std::string& did) {
+  Machine& m = machine();
+  m.message = where() + " " + did;
+  m.current = -1;
+  setcontext(&m.scheduler);
+  std::abort();
+}
 
 cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes) {
   Machine& m = machine();
@@ -183,14 +196,11 @@ cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int thre
   m.shared = allocate_guarded(shared_bytes);
   gridDim = {static_cast<unsigned>(blocks), 1, 1};
   blockDim = {static_cast<unsigned>(threads), 1, 1};
+  ++position.launch;
   cudaError_t error;
   {
     const FaultGuard guard;
     error = run_blocks(blocks, shared_bytes);
-  }
-  if (error == cudaSuccess && !guards_intact()) {
-    m.message = "a kernel wrote outside of an allocation";
-    error = cudaErrorIllegalAddress;
   }
   free_guarded(m.shared);
   return error;

@@ -23,6 +23,21 @@ void expect(bool true_of_it, const char* what) {
   ++failures;
 }
 
+bool says(const char* words) {
+  return std::strstr(cudaGetErrorString(cudaErrorLaunchFailure), words) != nullptr;
+}
+
+// Device memory of `count` floats.
+class DeviceFloats {
+ public:
+  explicit DeviceFloats(int64_t count) { cudaMalloc(&memory_, count * sizeof(float)); }
+  ~DeviceFloats() { cudaFree(memory_); }
+  float* data() const { return static_cast<float*>(memory_); }
+
+ private:
+  void* memory_ = nullptr;
+};
+
 // out [kBlocks, kThreads]: the value of the thread on the other end of the block, through shared memory.
 void reverse_kernel(float* out, bool with_barrier) {
   float* shared = static_cast<float*>(emulator::shared_memory());
@@ -31,30 +46,29 @@ void reverse_kernel(float* out, bool with_barrier) {
   out[blockIdx.x * blockDim.x + threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x];
 }
 
-bool reverses(uint64_t seed, bool with_barrier) {
-  void* memory = nullptr;
-  cudaMalloc(&memory, kBlocks * kThreads * sizeof(float));
-  float* out = static_cast<float*>(memory);
+cudaError_t run_reverse(float* out, bool with_barrier) {
+  return emulator::launch([=] { reverse_kernel(out, with_barrier); }, kBlocks, kThreads, kThreads * sizeof(float));
+}
+
+bool reverses(uint64_t seed) {
+  const DeviceFloats out(kBlocks * kThreads);
   emulator::set_seed(seed);
-  const cudaError_t error =
-      emulator::launch([=] { reverse_kernel(out, with_barrier); }, kBlocks, kThreads, kThreads * sizeof(float));
-  bool right = error == cudaSuccess;
+  bool right = run_reverse(out.data(), true) == cudaSuccess;
   for (int i = 0; i < kBlocks * kThreads; ++i) {
     const int block = i / kThreads, thread = i % kThreads;
-    right = right && out[i] == static_cast<float>(block * kThreads + kThreads - 1 - thread);
+    right = right && out.data()[i] == static_cast<float>(block * kThreads + kThreads - 1 - thread);
   }
-  cudaFree(memory);
   return right;
 }
 
 void test_barriers() {
-  int right = 0, right_without = 0;
+  const DeviceFloats out(kBlocks * kThreads);
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
-    right += reverses(seed, true);
-    right_without += reverses(seed, false);
+    expect(reverses(seed), "a kernel with its barrier is right under every seed");
+    expect(run_reverse(out.data(), false) != cudaSuccess &&
+               (says("and nothing orders the two") || says("that nobody has written")),
+           "a missing barrier is reported under every seed");
   }
-  expect(right == kSeeds, "a kernel with its barrier is right under every seed");
-  expect(right_without == 0, "a kernel without its barrier is wrong under every seed");
 }
 
 // A sum in two rounds, the second of which must not begin before every thread has read the first's result: the barrier
@@ -72,23 +86,38 @@ void two_rounds_kernel(float* out, bool with_barrier) {
 }
 
 void test_second_barrier() {
-  for (bool with_barrier : {true, false}) {
-    int right = 0;
-    for (uint64_t seed = 0; seed < kSeeds; ++seed) {
-      std::vector<float> out(kThreads);
-      float* to = out.data();
+  const DeviceFloats out(kThreads);
+  float* to = out.data();
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    for (bool with_barrier : {true, false}) {
       emulator::set_seed(seed);
-      emulator::launch([=] { two_rounds_kernel(to, with_barrier); }, 1, kThreads, kThreads * sizeof(float));
-      bool all = true;
-      for (float value : out) all = all && value == 3 * kThreads;
-      right += all;
+      const cudaError_t error =
+          emulator::launch([=] { two_rounds_kernel(to, with_barrier); }, 1, kThreads, kThreads * sizeof(float));
+      if (with_barrier) {
+        expect(error == cudaSuccess && to[0] == 3 * kThreads, "two rounds are right with both barriers");
+      } else {
+        expect(error != cudaSuccess && says("and nothing orders the two"),
+               "a missing second barrier is reported under every seed");
+      }
     }
-    expect(right == (with_barrier ? kSeeds : 0), with_barrier ? "two rounds are right with both barriers"
-                                                              : "two rounds are wrong without the second barrier");
   }
 }
 
-// Blocks that read what other blocks of the launch write: wrong, and right if they happen to run in order.
+// Two blocks of a launch that use the same memory, which nothing orders, in whichever order they run.
+void test_blocks_that_meet() {
+  const DeviceFloats memory(kBlocks);
+  float* at = memory.data();
+  for (uint64_t seed = 0; seed < kSeeds; ++seed) {
+    emulator::set_seed(seed);
+    expect(emulator::launch([=] { at[blockIdx.x] = 1; }, kBlocks, 1, 0) == cudaSuccess, "blocks write side by side");
+    expect(emulator::launch([=] { at[0] = 1; }, kBlocks, 1, 0) != cudaSuccess && says("wrote what thread 0 of block"),
+           "blocks that write the same memory are reported");
+    const auto read_neighbour = [=] { at[blockIdx.x] += at[(blockIdx.x + 1) % gridDim.x]; };
+    expect(emulator::launch(read_neighbour, kBlocks, 1, 0) != cudaSuccess && says("and nothing orders the two"),
+           "a block that reads what another writes is reported");
+  }
+}
+
 void test_block_order() {
   std::vector<int> seen;
   for (uint64_t seed = 0; seed < kSeeds; ++seed) {
@@ -103,10 +132,6 @@ void test_block_order() {
   expect(differs, "blocks run in an order of the seed's");
 }
 
-bool says(const char* words) {
-  return std::strstr(cudaGetErrorString(cudaErrorLaunchFailure), words) != nullptr;
-}
-
 void test_divergence() {
   const auto leave_early = [] {
     if (threadIdx.x == 7) return;
@@ -114,7 +139,7 @@ void test_divergence() {
   };
   expect(emulator::launch(leave_early, 1, kThreads, 0) == cudaErrorLaunchFailure && says("95 threads wait"),
          "a thread that leaves while others wait fails the launch");
-  expect(reverses(0, true), "the next launch is not harmed by it");
+  expect(reverses(0), "the next launch is not harmed by it");
 }
 
 cudaError_t touch(void* memory, int64_t index, bool write) {
@@ -132,31 +157,44 @@ cudaError_t touch(void* memory, int64_t index, bool write) {
 
 void test_bounds() {
   void* memory = nullptr;
-  cudaMalloc(&memory, 16 * sizeof(float));
+  cudaMalloc(&memory, 13 * sizeof(float));
+  cudaMemsetAsync(memory, 0, 13 * sizeof(float), nullptr);
   for (bool write : {false, true}) {
-    expect(touch(memory, 15, write) == cudaSuccess, "the last element may be touched");
-    expect(touch(memory, 16, write) == cudaErrorIllegalAddress && says("thread 0 of block 0"),
-           "an access past the end of device memory fails the launch");
+    expect(touch(memory, 12, write) == cudaSuccess, "the last element may be touched");
+    for (int64_t outside : {-1, 13, 16, 1000}) {
+      expect(touch(memory, outside, write) == cudaErrorIllegalAddress &&
+                 says(write ? "thread 0 of block 0 wrote to address" : "thread 0 of block 0 read address") &&
+                 says("which is in no allocation"),
+             "an access outside of device memory is reported");
+    }
   }
-  expect(touch(memory, -1, true) == cudaErrorIllegalAddress && says("wrote outside"),
-         "a write before device memory fails the launch");
   cudaFree(memory);
+  expect(touch(memory, 0, true) == cudaErrorIllegalAddress, "an access to memory that was freed is reported");
   const auto past_shared = [] { static_cast<volatile float*>(emulator::shared_memory())[threadIdx.x] = 0; };
   expect(emulator::launch(past_shared, 1, 32, 32 * sizeof(float)) == cudaSuccess, "all of shared memory may be used");
   expect(emulator::launch(past_shared, 1, 33, 32 * sizeof(float)) == cudaErrorIllegalAddress,
          "an access past the end of shared memory fails the launch");
-  expect(reverses(0, true), "the next launch is not harmed by it");
+  expect(reverses(0), "the next launch is not harmed by it");
 }
 
 void test_undefined_memory() {
-  void* memory = nullptr;
-  cudaMalloc(&memory, sizeof(float));
-  expect(std::isnan(*static_cast<float*>(memory)), "new device memory is NaN");
-  cudaFree(memory);
-  float value = 0;
-  float* to = &value;
-  emulator::launch([=] { *to = static_cast<float*>(emulator::shared_memory())[0]; }, 1, 1, sizeof(float));
-  expect(std::isnan(value), "new shared memory is NaN");
+  const DeviceFloats memory(1);
+  expect(std::isnan(*memory.data()), "new device memory is NaN");
+  expect(touch(memory.data(), 0, false) != cudaSuccess && says("nobody has written"),
+         "a read of new device memory is reported");
+  expect(touch(memory.data(), 0, true) == cudaSuccess && touch(memory.data(), 0, false) == cudaSuccess,
+         "what has been written may be read");
+  float* to = memory.data();
+  const auto write_first = [] {
+    if (blockIdx.x == 0) static_cast<float*>(emulator::shared_memory())[0] = 1;
+  };
+  const auto read_shared = [=] {
+    write_first();
+    to[0] = static_cast<float*>(emulator::shared_memory())[0];
+  };
+  expect(emulator::launch(read_shared, 1, 1, sizeof(float)) == cudaSuccess, "shared memory may be used");
+  expect(emulator::launch(read_shared, 2, 1, sizeof(float)) != cudaSuccess && says("block 1 read memory that nobody"),
+         "a read of what another block left in shared memory is reported");
 }
 
 bool holds(const fused_rnn::Status& status, const char* words) {
@@ -201,6 +239,7 @@ void test_half(float (*widen)(Half), Half (*narrow)(float), uint16_t infinity, c
 int main() {
   test_barriers();
   test_second_barrier();
+  test_blocks_that_meet();
   test_block_order();
   test_divergence();
   test_bounds();

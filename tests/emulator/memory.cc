@@ -1,4 +1,4 @@
-// Memory that ends where an unmapped page begins, and the functions of the CUDA runtime that handle memory.
+// Device memory, and the functions of the CUDA runtime that handle it.
 #include "tests/emulator/memory.h"
 
 #include <sys/mman.h>
@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 
+#include "tests/emulator/access.h"
 #include "tests/emulator/emulator.h"
 
 namespace emulator {
@@ -16,7 +17,7 @@ constexpr size_t kAlignment = 64;
 
 struct Allocation {
   char* pages;
-  size_t mapped, bytes;
+  size_t bytes;
 };
 
 std::map<void*, Allocation>& allocations() {
@@ -33,32 +34,27 @@ size_t round_up(size_t bytes, size_t to) {
 void* allocate_guarded(size_t bytes) {
   const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   const size_t used = round_up(bytes == 0 ? 1 : bytes, kAlignment), mapped = round_up(used, page);
-  void* pages = mmap(nullptr, mapped + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (pages == MAP_FAILED) return nullptr;
-  char* first = static_cast<char*>(pages);
-  mprotect(first + mapped, page, PROT_NONE);
+  Arena& all = arena();
+  if (mapped + page > all.end - all.next) return nullptr;
+  char* first = reinterpret_cast<char*>(all.next);
+  if (mprotect(first, mapped, PROT_READ | PROT_WRITE) != 0) return nullptr;
+  all.next += mapped + page;
   std::memset(first, 0xff, mapped);
-  void* memory = first + mapped - used;
-  allocations()[memory] = {first, mapped + page, bytes};
+  char* memory = first + mapped - used;
+  mark_forbidden(first, memory - first);
+  const size_t defined = round_up(bytes, 2);  // values have two bytes at least
+  mark_forbidden(memory + defined, used - defined + page);
+  allocations()[memory] = {first, mapped + page};
   return memory;
 }
 
 void free_guarded(void* memory) {
   const auto found = allocations().find(memory);
   if (found == allocations().end()) return;
-  munmap(found->second.pages, found->second.mapped);
+  forget(found->second.pages, found->second.bytes);
+  madvise(found->second.pages, found->second.bytes, MADV_DONTNEED);
+  mprotect(found->second.pages, found->second.bytes, PROT_NONE);
   allocations().erase(found);
-}
-
-bool guards_intact() {
-  bool intact = true;
-  for (const auto& [memory, allocation] : allocations()) {
-    const char* first = static_cast<char*>(memory);
-    for (const char* at = allocation.pages; at < first; ++at) intact &= *at == '\xff';
-    const char* end = first + round_up(allocation.bytes == 0 ? 1 : allocation.bytes, kAlignment);
-    for (const char* at = first + allocation.bytes; at < end; ++at) intact &= *at == '\xff';
-  }
-  return intact;
 }
 
 }  // namespace emulator
@@ -75,6 +71,7 @@ cudaError_t cudaFree(void* memory) {
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   if (bytes > 0) std::memcpy(to, from, bytes);
+  emulator::mark_defined(to, bytes);
   return cudaSuccess;
 }
 
@@ -84,5 +81,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
   if (bytes > 0) std::memset(memory, value, bytes);
+  emulator::mark_defined(memory, bytes);
   return cudaSuccess;
 }

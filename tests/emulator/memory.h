@@ -1,14 +1,13 @@
-// Memory that ends where an unmapped page begins, so that an access past its end faults.
+// Device and shared memory.
 #pragma once
 
 #include <cstddef>
 
 namespace emulator {
 
-// Of at least `bytes` bytes, all 0xff (as floating point: NaN), aligned to 64; null where the system has none.
+// `bytes` bytes, undefined and all 0xff (as floating point: NaN), aligned to 64; null where the system has none. What
+// lies around them is forbidden.
 void* allocate_guarded(size_t bytes);
 void free_guarded(void* memory);
-// Whether all that lies between allocations and their pages' bounds is as it was.
-bool guards_intact();
 
 }  // namespace emulator

@@ -1,0 +1,38 @@
+// What every load and store of a kernel is checked for. The kernels are compiled with -fsanitize=thread, which puts a
+// call before each access to memory; access.cc answers those calls in the place of that sanitizer's own library.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace emulator {
+
+// Who runs, as the scheduler keeps it.
+struct Position {
+  bool in_kernel = false;  // else the host
+  uint64_t launch = 0;
+  uint64_t block = 0;
+  uint64_t interval = 0;  // between two barriers of the block
+  uint64_t thread = 0;
+};
+extern Position position;
+
+// The address space that allocations are taken from, each address once.
+struct Arena {
+  uintptr_t begin = 0, next = 0, end = 0;
+};
+// Reserves it, once.
+Arena& arena();
+
+// Memory that holds no value yet, whatever its bytes are; memory that does; memory that is nobody's to touch.
+void mark_undefined(void* memory, size_t bytes);
+void mark_defined(void* memory, size_t bytes);
+void mark_forbidden(void* memory, size_t bytes);
+// Gives back what is kept about whole pages of memory that nobody will use again.
+void forget(void* pages, size_t bytes);
+
+// Ends the launch with an error that says this of the thread that runs.
+[[noreturn]] void stop_launch(const std::string& did);
+
+}  // namespace emulator
