@@ -107,17 +107,13 @@ class ForwardDriver {
     load_peepholes<C, S>(p_, peepholes_, H_);
     each_stage([&](auto stage) {
       constexpr int s = stage;
-      using Tile = StageTile<C, s>;
-      constexpr int64_t kUnits = Tile::template kUnits<T>, kColumns = Tile::template kColumns<T>;
       team.share(panels_[s], [&](int, int64_t begin, int64_t end) {
-        for (int64_t panel = begin; panel < end; ++panel) {
-          const int64_t inputs = projects<C>(s) ? 0 : p_.I, depth = stage_depth(p_, s);
-          if constexpr (!projects<C>(s)) {
-            pack_biases<s>(panel);
-            pack_panel<C, s, S>(p_, 0, inputs, panel * kUnits, packed_w_[s] + panel * terms_of<F>(inputs) * kColumns);
-          }
-          pack_panel<C, s, S>(p_, inputs, depth, panel * kUnits, packed_r_[s] + panel * terms_of<F>(depth) * kColumns);
+        const int64_t inputs = projects<C>(s) ? 0 : p_.I;
+        if constexpr (!projects<C>(s)) {
+          for (int64_t panel = begin; panel < end; ++panel) pack_biases<s>(panel);
+          pack_panels<C, s, S>(p_, 0, inputs, begin, end, packed_w_[s]);
         }
+        pack_panels<C, s, S>(p_, inputs, stage_depth(p_, s), begin, end, packed_r_[s]);
       });
     });
   }

@@ -48,20 +48,30 @@ struct StageTile {
   static constexpr int kColumns = V * kLanes<T>;  // of a panel
 };
 
-// packed [rows / kTerms, gates * units] = kernel rows [row, row + rows) of units [unit, unit + units) of the stage's
-// gates; zeros past the last unit and the last row.
+// Panels [begin, end) of packed [panels, rows / kTerms, gates * units] = kernel rows [row, row + rows) of the stage's
+// gates, as many units to a panel; zeros past the last unit and the last row. Some panels are packed together: each
+// meets a line or two of a kernel row, and rows may be pages apart.
 template <typename C, int kStage, typename S>
-void pack_panel(const SequenceParams& params, int64_t row, int64_t rows, int64_t unit, Terms<Factor<S>>* packed) {
+void pack_panels(const SequenceParams& params, int64_t row, int64_t rows, int64_t begin, int64_t end,
+                 Terms<Factor<S>>* packed) {
   using Tile = StageTile<C, kStage>;
-  constexpr int kAtOnce = kTerms<Factor<S>>;
-  constexpr int kUnits = Tile::template kUnits<Compute<S>>;
-  const int64_t count = smaller(kUnits, stage_units<C>(params, kStage) - unit);
-  for (int gate = 0; gate < Tile::kGates; ++gate) {
-    const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row);
+  constexpr int64_t kTogether = 8, kAtOnce = kTerms<Factor<S>>, kUnits = Tile::template kUnits<Compute<S>>;
+  const int64_t units = stage_units<C>(params, kStage), size = terms_of<Factor<S>>(rows) * Tile::kGates * kUnits;
+  for (int64_t first = begin; first < end; first += kTogether) {
+    const int64_t last = smaller(first + kTogether, end);
     for (int64_t k = 0; k < rows; k += kAtOnce) {
-      const S* first = from.data + k * from.stride + unit;
-      load_terms<Factor<S>>(first, k + 1 < rows ? first + from.stride : nullptr,
-                            packed + (k / kAtOnce * Tile::kGates + gate) * kUnits, count, kUnits);
+      for (int gate = 0; gate < Tile::kGates; ++gate) {
+        const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row + k);
+        Terms<Factor<S>>* to = packed + first * size + (k / kAtOnce * Tile::kGates + gate) * kUnits;
+        for (int64_t panel = first; panel < last; ++panel, to += size) {
+          const S* at = from.data + panel * kUnits;
+          for (int64_t ahead = kAhead; ahead < kAhead + kAtOnce && k + ahead < rows; ++ahead) {
+            prefetch_row(at + ahead * from.stride, kUnits);
+          }
+          load_terms<Factor<S>>(at, k + 1 < rows ? at + from.stride : nullptr, to,
+                                smaller(kUnits, units - panel * kUnits), kUnits);
+        }
+      }
     }
   }
 }
