@@ -51,22 +51,13 @@ class Inputs:
         )
 
     def moved(self) -> Inputs:
-        """The same with every number replaced by its upper neighbour."""
+        """The same with x and the weights replaced by their upper neighbours."""
 
-        def move(arrays: Arrays) -> Arrays:
-            return [np.nextafter(array, np.array(np.inf, array.dtype)) for array in arrays]
+        def move(array: Array) -> Array:
+            return np.nextafter(array, np.array(np.inf, array.dtype))
 
-        (x, d_y), masks = move([self.x, self.d_y]), move([] if self.state_mask is None else [self.state_mask])
-        return Inputs(
-            x,
-            move(self.kernels),
-            move(self.biases),
-            move(self.initial_state),
-            self.lengths,
-            d_y,
-            move(self.d_final_state),
-            *masks,
-        )
+        weights = [move(kernel) for kernel in self.kernels], [move(bias) for bias in self.biases]
+        return replace(self, x=move(self.x), kernels=weights[0], biases=weights[1])
 
     def padding(self) -> Array:
         """[T, B] bool: where a row has ended."""

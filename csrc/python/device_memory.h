@@ -3,6 +3,7 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <functional>
 #include <memory>
@@ -83,10 +84,9 @@ class DeviceMemory {
 
   void* allocate(size_t bytes) {
     void* memory = nullptr;
-    const size_t rounded = (bytes + 64) / 64 * 64;
-    if (device_ == Device::kCpu) memory = std::aligned_alloc(64, rounded);
+    if (device_ == Device::kCpu) memory = std::aligned_alloc(64, (bytes + 64) / 64 * 64);
 #if defined(FUSED_RNN_CUDA)
-    if (device_ == Device::kCuda) check(cudaMalloc(&memory, rounded));
+    if (device_ == Device::kCuda) check(cudaMalloc(&memory, std::max<size_t>(bytes, 1)));
 #endif
     if (memory == nullptr) throw std::bad_alloc();
     allocated_.emplace_back(memory, Free{device_});

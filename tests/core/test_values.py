@@ -79,7 +79,9 @@ def test_any_size(case: Case, dtype: str, time_major: bool, threads: int) -> Non
     results = run(open_route("cpu"), case, dtype, time_major=time_major, threads=threads)
     try:
         assert_close(dtype, results, *case.expected(dtype))
-    except AssertionError:  # the reference may be lucky with a unit or two, or where errors grow
+    except AssertionError:  # One run of the reference may be lucky with a unit or two; more take long.
+        if case.rounding_decides:
+            raise
         assert_close(dtype, results, *case.expected(dtype, runs=10))
 
 

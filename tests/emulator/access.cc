@@ -14,13 +14,16 @@ namespace {
 
 constexpr size_t kArenaBytes = size_t{16} << 30, kGrain = 2;
 
-// Who and when, in one number that grows with time: launch, block, interval, thread.
+// Who and when, in one number: launch, block, interval, thread.
 using Stamp = uint64_t;
 constexpr int kThreadBits = 10, kIntervalBits = 14, kBlockBits = 18;
+constexpr int kInBlock = kThreadBits + kIntervalBits;
+static_assert(kMaxBlocks == int64_t{1} << kBlockBits);
 constexpr Stamp kNever = 0, kHost = 1, kForbidden = ~Stamp{0};
 
 struct alignas(32) Cell {
-  Stamp writer, reader, other_reader;  // the last two readers that differ
+  // The last two readers that differ: enough within a block. And the last one of a block before the reader's.
+  Stamp writer, reader, other_reader, reader_before;
 };
 
 Cell* cells() {
@@ -38,6 +41,7 @@ Cell* cells() {
 
 Stamp now() {
   if (!position.in_kernel) return kHost;
+  if (position.interval >> kIntervalBits != 0) stop_launch("met more barriers than the emulator can count");
   Stamp stamp = position.launch;
   stamp = stamp << kBlockBits | position.block;
   stamp = stamp << kIntervalBits | position.interval;
@@ -48,14 +52,13 @@ Stamp now() {
 // block.
 bool unordered(Stamp earlier, Stamp later) {
   if (earlier == later || earlier <= kHost || later == kHost) return false;
-  constexpr int kInBlock = kThreadBits + kIntervalBits;
   if (earlier >> (kInBlock + kBlockBits) != later >> (kInBlock + kBlockBits)) return false;  // another launch
   return earlier >> kInBlock != later >> kInBlock || earlier >> kThreadBits == later >> kThreadBits;
 }
 
 std::string who(Stamp stamp) {
   return "thread " + std::to_string(stamp & ((1 << kThreadBits) - 1)) + " of block " +
-         std::to_string(stamp >> (kThreadBits + kIntervalBits) & ((1 << kBlockBits) - 1));
+         std::to_string(stamp >> kInBlock & ((1 << kBlockBits) - 1));
 }
 
 [[noreturn]] void stop_race(const char* verb, Stamp earlier, const char* participle) {
@@ -66,13 +69,14 @@ void check_read(Cell& cell, Stamp stamp) {
   if (cell.writer == kNever && position.in_kernel) stop_launch("read memory that nobody has written");
   if (unordered(cell.writer, stamp)) stop_race("read", cell.writer, "written");
   if (cell.reader == stamp) return;
+  if (cell.reader >> kInBlock != stamp >> kInBlock) cell.reader_before = cell.reader;
   cell.other_reader = cell.reader;
   cell.reader = stamp;
 }
 
 void check_write(Cell& cell, Stamp stamp) {
   if (unordered(cell.writer, stamp)) stop_race("wrote", cell.writer, "written");
-  for (const Stamp reader : {cell.reader, cell.other_reader}) {
+  for (const Stamp reader : {cell.reader, cell.other_reader, cell.reader_before}) {
     if (unordered(reader, stamp)) stop_race("wrote", reader, "read");
   }
   cell.writer = stamp;
@@ -86,19 +90,22 @@ void for_each_cell(const void* memory, size_t bytes, Check&& check) {
   for (Cell* end = cells() + (at + bytes - 1) / kGrain + 1; cell < end; ++cell) check(*cell);
 }
 
+}  // namespace
+
 void access(const void* memory, size_t bytes, bool write) {
   const Stamp stamp = now();
   const bool beyond = reinterpret_cast<uintptr_t>(memory) >= arena().next;
   for_each_cell(memory, bytes, [&](Cell& cell) {
-    if ((beyond || cell.writer == kForbidden) && position.in_kernel) {
-      stop_launch((write ? "wrote to address " : "read address ") +
-                  std::to_string(reinterpret_cast<uintptr_t>(memory)) + ", which is in no allocation");
+    if (beyond || cell.writer == kForbidden) {
+      const std::string did = (write ? "wrote to address " : "read address ") +
+                              std::to_string(reinterpret_cast<uintptr_t>(memory)) + ", which is in no allocation";
+      if (position.in_kernel) stop_launch(did);
+      std::fprintf(stderr, "emulator: the host %s\n", did.c_str());
+      std::abort();
     }
     write ? check_write(cell, stamp) : check_read(cell, stamp);
   });
 }
-
-}  // namespace
 
 Arena& arena() {
   static Arena all = [] {
@@ -117,10 +124,6 @@ void mark_undefined(void* memory, size_t bytes) {
   for_each_cell(memory, bytes, [](Cell& cell) { cell = Cell{}; });
 }
 
-void mark_defined(void* memory, size_t bytes) {
-  for_each_cell(memory, bytes, [](Cell& cell) { cell = Cell{kHost, kNever, kNever}; });
-}
-
 void mark_forbidden(void* memory, size_t bytes) {
   for_each_cell(memory, bytes, [](Cell& cell) { cell.writer = kForbidden; });
 }
@@ -132,27 +135,17 @@ void forget(void* pages, size_t bytes) {
 
 }  // namespace emulator
 
-// What compilers call with -fsanitize=thread.
-#define EMULATOR_ACCESS(bytes)                       \
-  void __tsan_read##bytes(void* memory) {            \
-    emulator::access(memory, bytes, false);          \
-  }                                                  \
-  void __tsan_write##bytes(void* memory) {           \
-    emulator::access(memory, bytes, true);           \
-  }                                                  \
-  void __tsan_unaligned_read##bytes(void* memory) {  \
-    emulator::access(memory, bytes, false);          \
-  }                                                  \
-  void __tsan_unaligned_write##bytes(void* memory) { \
-    emulator::access(memory, bytes, true);           \
+// What GCC calls with -fsanitize=thread and without tsan-instrument-func-entry-exit.
+#define EMULATOR_ACCESS(bytes)              \
+  void __tsan_read##bytes(void* memory) {   \
+    emulator::access(memory, bytes, false); \
+  }                                         \
+  void __tsan_write##bytes(void* memory) {  \
+    emulator::access(memory, bytes, true);  \
   }
 
 extern "C" {
 void __tsan_init() {}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
 void __tsan_read_range(void* memory, size_t bytes) {
   emulator::access(memory, bytes, false);
 }

@@ -1,5 +1,6 @@
 // What every load and store of a kernel is checked for. The kernels are compiled with -fsanitize=thread, which puts a
-// call before each access to memory; access.cc answers those calls in the place of that sanitizer's own library.
+// call before each access to memory; access.cc answers those calls in the place of that sanitizer's own library. Memory
+// that is neither device nor shared memory is not looked at.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,8 @@
 #include <string>
 
 namespace emulator {
+
+constexpr int64_t kMaxBlocks = 1 << 18;  // of a launch
 
 // Who runs, as the scheduler keeps it.
 struct Position {
@@ -18,16 +21,18 @@ struct Position {
 };
 extern Position position;
 
-// The address space that allocations are taken from, each address once.
+// The address space that allocations are taken from.
 struct Arena {
   uintptr_t begin = 0, next = 0, end = 0;
 };
 // Reserves it, once.
 Arena& arena();
 
-// Memory that holds no value yet, whatever its bytes are; memory that does; memory that is nobody's to touch.
+// One access, of the thread that runs or of the host.
+void access(const void* memory, size_t bytes, bool write);
+
+// Memory that holds no value yet, whatever its bytes are; memory that is nobody's to touch.
 void mark_undefined(void* memory, size_t bytes);
-void mark_defined(void* memory, size_t bytes);
 void mark_forbidden(void* memory, size_t bytes);
 // Gives back what is kept about whole pages of memory that nobody will use again.
 void forget(void* pages, size_t bytes);

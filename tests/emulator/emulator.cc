@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <numeric>
 #include <string>
@@ -25,13 +26,18 @@ namespace {
 enum class State { kReady, kWaiting, kDone };
 
 // A thread of the block that runs. It lives on, and runs the same thread of the next block.
+constexpr size_t kStackBytes = 64 << 10;
+
+struct Unmap {
+  void operator()(void* stack) const { munmap(stack, kStackBytes); }
+};
+
 struct Fiber {
   ucontext_t context;
-  void* stack = nullptr;
+  std::unique_ptr<void, Unmap> stack;
   State state = State::kDone;
 };
 
-constexpr size_t kStackBytes = 64 << 10;
 constexpr int kMaxThreads = 1024, kMaxShared = 227 << 10;
 
 struct Machine {
@@ -72,10 +78,10 @@ void run_fiber() {
 
 void start(Fiber& fiber) {
   if (fiber.stack == nullptr) {
-    fiber.stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    fiber.stack.reset(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   }
   getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_sp = fiber.stack.get();
   fiber.context.uc_stack.ss_size = kStackBytes;
   fiber.context.uc_link = nullptr;
   makecontext(&fiber.context, run_fiber, 0);
@@ -116,7 +122,7 @@ class FaultGuard {
   struct sigaction previous_segv_, previous_bus_;
 };
 
-// Runs every fiber to its next barrier or its end. False: one of them faulted.
+// Runs every fiber to its next barrier or its end. False: one of them was stopped.
 bool run_to_barrier(std::vector<int>& order) {
   Machine& m = machine();
   shuffle(order);
@@ -183,7 +189,7 @@ cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int thre
   Machine& m = machine();
   const std::lock_guard<std::mutex> lock(m.mutex);
   m.message = "invalid configuration";
-  if (blocks < 1 || threads < 1 || threads > kMaxThreads || shared_bytes > kMaxShared) {
+  if (blocks < 1 || blocks > kMaxBlocks || threads < 1 || threads > kMaxThreads || shared_bytes > kMaxShared) {
     return cudaErrorInvalidConfiguration;
   }
   if (m.random == 0) {
@@ -194,6 +200,7 @@ cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int thre
   for (Fiber& fiber : m.fibers) start(fiber);
   m.thread = &thread;
   m.shared = allocate_guarded(shared_bytes);
+  if (m.shared == nullptr) return cudaErrorMemoryAllocation;
   gridDim = {static_cast<unsigned>(blocks), 1, 1};
   blockDim = {static_cast<unsigned>(threads), 1, 1};
   ++position.launch;

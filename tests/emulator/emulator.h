@@ -1,9 +1,9 @@
 // A small emulation of CUDA on the host, so that the source of the kernels, compiled by the host compiler, runs without
 // a GPU: blocks one after another, the threads of a block as fibers that take turns at __syncthreads, and those
 // functions of the CUDA runtime that are in use. Blocks and, between two barriers, threads run in an order shuffled by
-// a seed. What fails the launch, with a sentence that says who did what: an access outside of device and shared memory;
-// a read of memory that nobody has written; two threads that use the same memory, one of them to write, with no barrier
-// between them, or from two blocks; a thread that leaves while others wait.
+// a seed. What fails the launch, with a sentence that says who did what: an access beside an allocation of device or
+// shared memory; a read of memory that nobody has written; two threads that use the same memory, one of them to write,
+// with no barrier between them, or from two blocks; a thread that leaves while others wait.
 #pragma once
 
 #include <cstddef>

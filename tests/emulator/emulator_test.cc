@@ -115,6 +115,17 @@ void test_blocks_that_meet() {
     const auto read_neighbour = [=] { at[blockIdx.x] += at[(blockIdx.x + 1) % gridDim.x]; };
     expect(emulator::launch(read_neighbour, kBlocks, 1, 0) != cudaSuccess && says("and nothing orders the two"),
            "a block that reads what another writes is reported");
+    const DeviceFloats sink(2 * kBlocks);
+    float* out = sink.data();
+    const auto read_then_write = [=] {
+      out[blockIdx.x * 2 + threadIdx.x] = at[0];
+      __syncthreads();
+      out[blockIdx.x * 2 + threadIdx.x] += at[0];
+      __syncthreads();
+      if (blockIdx.x == 3 && threadIdx.x == 0) at[0] = 2;
+    };
+    expect(emulator::launch(read_then_write, kBlocks, 2, 0) != cudaSuccess && says("and nothing orders the two"),
+           "a block that writes what others and it itself have read is reported");
   }
 }
 
@@ -185,11 +196,8 @@ void test_undefined_memory() {
   expect(touch(memory.data(), 0, true) == cudaSuccess && touch(memory.data(), 0, false) == cudaSuccess,
          "what has been written may be read");
   float* to = memory.data();
-  const auto write_first = [] {
-    if (blockIdx.x == 0) static_cast<float*>(emulator::shared_memory())[0] = 1;
-  };
   const auto read_shared = [=] {
-    write_first();
+    if (blockIdx.x == 0) static_cast<float*>(emulator::shared_memory())[0] = 1;
     to[0] = static_cast<float*>(emulator::shared_memory())[0];
   };
   expect(emulator::launch(read_shared, 1, 1, sizeof(float)) == cudaSuccess, "shared memory may be used");

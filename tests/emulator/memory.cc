@@ -54,6 +54,8 @@ void free_guarded(void* memory) {
   forget(found->second.pages, found->second.bytes);
   madvise(found->second.pages, found->second.bytes, MADV_DONTNEED);
   mprotect(found->second.pages, found->second.bytes, PROT_NONE);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(found->second.pages);
+  if (begin + found->second.bytes == arena().next) arena().next = begin;  // as shared memory is, at a launch's end
   allocations().erase(found);
 }
 
@@ -70,8 +72,9 @@ cudaError_t cudaFree(void* memory) {
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  emulator::access(from, bytes, false);
+  emulator::access(to, bytes, true);
   if (bytes > 0) std::memcpy(to, from, bytes);
-  emulator::mark_defined(to, bytes);
   return cudaSuccess;
 }
 
@@ -80,7 +83,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  emulator::access(memory, bytes, true);
   if (bytes > 0) std::memset(memory, value, bytes);
-  emulator::mark_defined(memory, bytes);
   return cudaSuccess;
 }
