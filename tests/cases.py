@@ -56,8 +56,12 @@ class Inputs:
         def move(array: Array) -> Array:
             return np.nextafter(array, np.array(np.inf, array.dtype))
 
-        weights = [move(kernel) for kernel in self.kernels], [move(bias) for bias in self.biases]
-        return replace(self, x=move(self.x), kernels=weights[0], biases=weights[1])
+        return replace(
+            self,
+            x=move(self.x),
+            kernels=[move(kernel) for kernel in self.kernels],
+            biases=[move(bias) for bias in self.biases],
+        )
 
     def padding(self) -> Array:
         """[T, B] bool: where a row has ended."""
