@@ -64,6 +64,9 @@ class DeviceMemory {
   }
 
 #if defined(FUSED_RNN_CUDA)
+  static void check(cudaError_t error) {
+    if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+  }
   std::function<Status(const Product&)> product() const {
     return [](const Product& product) { return cuda::cublas_product(nullptr, false, product); };
   }
@@ -94,9 +97,6 @@ class DeviceMemory {
   }
 
 #if defined(FUSED_RNN_CUDA)
-  static void check(cudaError_t error) {
-    if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
-  }
   static void copy_to_device(void* to, const void* from, size_t bytes) {
     check(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
   }
