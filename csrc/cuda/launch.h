@@ -1,4 +1,4 @@
-// The CUDA runtime and the one road by which kernels are launched. This is the only file that knows whether the kernels
+// The CUDA runtime and the one road by which kernels are launched. This file and ptx.cuh alone know whether the kernels
 // run on a GPU or, built by the host compiler with FUSED_RNN_EMULATOR, on the emulator of tests/emulator.
 // May be included by host code too.
 #pragma once
@@ -50,23 +50,51 @@ __device__ inline T& shared_memory() {
 #endif
 }
 
+// What launch and launch_cooperative share.
+template <bool kCooperative, typename Params>
+Status launch_blocks(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
+                     const Params& params) {
+  if (blocks == 0) return {};
+  if (blocks > INT32_MAX) return {"fused_rnn could not run: the tensors need more thread blocks than CUDA can launch."};
+#if defined(FUSED_RNN_EMULATOR)
+  static_cast<void>(stream);
+  const auto thread = [=] { kernel(params); };
+  const cudaError_t error = kCooperative ? emulator::launch_cooperative(thread, blocks, threads, shared_bytes)
+                                         : emulator::launch(thread, blocks, threads, shared_bytes);
+#else
+  const void* function = reinterpret_cast<const void*>(kernel);
+  const dim3 grid(static_cast<unsigned>(blocks)), block(static_cast<unsigned>(threads));
+  void* arguments[] = {const_cast<Params*>(&params)};
+  const size_t bytes = static_cast<size_t>(shared_bytes);
+  const cudaStream_t on = static_cast<cudaStream_t>(stream);
+  const cudaError_t error = kCooperative ? cudaLaunchCooperativeKernel(function, grid, block, arguments, bytes, on)
+                                         : cudaLaunchKernel(function, grid, block, arguments, bytes, on);
+#endif
+  return cuda_status(error, "launch a CUDA kernel");
+}
+
 // Runs kernel(params) on blocks x threads, each block with shared_bytes (at most 48 KiB) of shared memory.
 // Without blocks there is nothing to do.
 template <typename Params>
 Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
               const Params& params) {
-  if (blocks == 0) return {};
-  if (blocks > INT32_MAX) return {"fused_rnn could not run: the tensors need more thread blocks than CUDA can launch."};
-#if defined(FUSED_RNN_EMULATOR)
-  static_cast<void>(stream);
-  const cudaError_t error = emulator::launch([=] { kernel(params); }, blocks, threads, shared_bytes);
-#else
-  void* arguments[] = {const_cast<Params*>(&params)};
-  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                                             dim3(static_cast<unsigned>(threads)), arguments,
-                                             static_cast<size_t>(shared_bytes), static_cast<cudaStream_t>(stream));
+  return launch_blocks<false>(kernel, blocks, threads, shared_bytes, stream, params);
+}
+
+// The same with all blocks there at once, so that they may wait for each other; an error where the GPU cannot hold them
+// all. Shared memory up to what the GPU has (cudaDevAttrMaxSharedMemoryPerBlockOptin).
+template <typename Params>
+Status launch_cooperative(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
+                          const Params& params) {
+#if !defined(FUSED_RNN_EMULATOR)
+  if (shared_bytes > 48 << 10) {
+    FUSED_RNN_RETURN_IF_ERROR(
+        cuda_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+                    "give a CUDA kernel its shared memory"));
+  }
 #endif
-  return cuda_status(error, "launch a CUDA kernel");
+  return launch_blocks<true>(kernel, blocks, threads, shared_bytes, stream, params);
 }
 
 }  // namespace fused_rnn::cuda

@@ -6,78 +6,87 @@
 #include <cstdio>
 #include <cstdlib>
 
-namespace emulator {
+#include "tests/emulator/scheduler.h"
 
-Position position;
+namespace emulator {
 
 namespace {
 
 constexpr size_t kArenaBytes = size_t{16} << 30, kGrain = 2;
 
-// Who and when, in one number: launch, block, interval, thread.
-using Stamp = uint64_t;
-constexpr int kThreadBits = 10, kIntervalBits = 14, kBlockBits = 18;
-constexpr int kInBlock = kThreadBits + kIntervalBits;
-static_assert(kMaxBlocks == int64_t{1} << kBlockBits);
-constexpr Stamp kNever = 0, kHost = 1, kForbidden = ~Stamp{0};
+// Of the readers of one block, the last, and another one that the last is not ordered after, of another warp if there
+// is one: then no access can come after all readers that are left out and yet after both of these, as long as threads
+// of a block meet only at barriers and in their warps.
+using Readers = Stamp[2];
 
 struct alignas(32) Cell {
-  // The last two readers that differ: enough within a block. And the last one of a block before the reader's.
-  Stamp writer, reader, other_reader, reader_before;
+  Stamp writer;
+  Readers readers;      // in an ordinary launch, of the block that read last
+  Stamp reader_before;  // in an ordinary launch, of a block before that one
 };
 
-Cell* cells() {
-  static Cell* all = [] {
-    const size_t bytes = kArenaBytes / kGrain * sizeof(Cell);
+// For cooperative launches, of which many blocks may read before one writes.
+struct BlocksReaders {
+  Readers of[kMaxCooperativeBlocks];
+};
+
+// One Kept for each grain of the arena. Of this address space only what is touched takes memory.
+template <typename Kept>
+Kept* shadow() {
+  static Kept* all = [] {
+    const size_t bytes = kArenaBytes / kGrain * sizeof(Kept);
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
       std::perror("emulator: no address space for the shadow of device memory");
       std::abort();
     }
-    return static_cast<Cell*>(memory);
+    return static_cast<Kept*>(memory);
   }();
   return all;
 }
 
-Stamp now() {
-  if (!position.in_kernel) return kHost;
-  if (position.interval >> kIntervalBits != 0) stop_launch("met more barriers than the emulator can count");
-  Stamp stamp = position.launch;
-  stamp = stamp << kBlockBits | position.block;
-  stamp = stamp << kIntervalBits | position.interval;
-  return stamp << kThreadBits | position.thread;
-}
-
-// Whether nothing orders two accesses: in one launch, nothing orders blocks, and only a barrier orders threads of a
-// block.
-bool unordered(Stamp earlier, Stamp later) {
-  if (earlier == later || earlier <= kHost || later == kHost) return false;
-  if (earlier >> (kInBlock + kBlockBits) != later >> (kInBlock + kBlockBits)) return false;  // another launch
-  return earlier >> kInBlock != later >> kInBlock || earlier >> kThreadBits == later >> kThreadBits;
-}
-
-std::string who(Stamp stamp) {
-  return "thread " + std::to_string(stamp & ((1 << kThreadBits) - 1)) + " of block " +
-         std::to_string(stamp >> kInBlock & ((1 << kBlockBits) - 1));
+BlocksReaders& blocks_readers(const Cell& cell) {
+  return shadow<BlocksReaders>()[&cell - shadow<Cell>()];
 }
 
 [[noreturn]] void stop_race(const char* verb, Stamp earlier, const char* participle) {
   stop_launch(std::string(verb) + " what " + who(earlier) + " has " + participle + ", and nothing orders the two");
 }
 
+void add_reader(Readers& readers, Stamp stamp) {
+  if (readers[0] == stamp || readers[1] == stamp) return;
+  const bool second = unordered(readers[0], stamp) && (!unordered(readers[1], stamp) || same_warp(readers[1], stamp));
+  readers[second] = stamp;
+}
+
 void check_read(Cell& cell, Stamp stamp) {
-  if (cell.writer == kNever && position.in_kernel) stop_launch("read memory that nobody has written");
+  if (cell.writer == kNever && running != nullptr) stop_launch("read memory that nobody has written");
   if (unordered(cell.writer, stamp)) stop_race("read", cell.writer, "written");
-  if (cell.reader == stamp) return;
-  if (cell.reader >> kInBlock != stamp >> kInBlock) cell.reader_before = cell.reader;
-  cell.other_reader = cell.reader;
-  cell.reader = stamp;
+  if (running == nullptr) return;
+  if (group.cooperative) {
+    add_reader(blocks_readers(cell).of[running->block], stamp);
+    return;
+  }
+  if (unordered(cell.readers[0], stamp) && block_in_group(cell.readers[0]) >= group.blocks) {
+    cell.reader_before = cell.readers[0];
+    cell.readers[0] = cell.readers[1] = kNever;
+  }
+  add_reader(cell.readers, stamp);
+}
+
+void check_readers(const Stamp* readers, int count, Stamp stamp) {
+  for (int i = 0; i < count; ++i) {
+    if (unordered(readers[i], stamp)) stop_race("wrote", readers[i], "read");
+  }
 }
 
 void check_write(Cell& cell, Stamp stamp) {
   if (unordered(cell.writer, stamp)) stop_race("wrote", cell.writer, "written");
-  for (const Stamp reader : {cell.reader, cell.other_reader, cell.reader_before}) {
-    if (unordered(reader, stamp)) stop_race("wrote", reader, "read");
+  if (running != nullptr && group.cooperative) {
+    for (const Readers& readers : blocks_readers(cell).of) check_readers(readers, 2, stamp);
+  } else {
+    check_readers(cell.readers, 2, stamp);
+    check_readers(&cell.reader_before, 1, stamp);
   }
   cell.writer = stamp;
 }
@@ -86,25 +95,32 @@ template <typename Check>
 void for_each_cell(const void* memory, size_t bytes, Check&& check) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(memory) - arena().begin;
   if (bytes == 0 || at >= kArenaBytes) return;
-  Cell* cell = cells() + at / kGrain;
-  for (Cell* end = cells() + (at + bytes - 1) / kGrain + 1; cell < end; ++cell) check(*cell);
+  Cell* cell = shadow<Cell>() + at / kGrain;
+  for (Cell* end = shadow<Cell>() + (at + bytes - 1) / kGrain + 1; cell < end; ++cell) check(*cell);
 }
 
 }  // namespace
 
-void access(const void* memory, size_t bytes, bool write) {
-  const Stamp stamp = now();
+void access(const void* memory, size_t bytes, bool write, bool as_flag) {
+  if (running != nullptr && group.cooperative) give_way();
+  const Stamp stamp = running == nullptr ? kHost : running->stamp | (as_flag ? kFlag : 0);
   const bool beyond = reinterpret_cast<uintptr_t>(memory) >= arena().next;
   for_each_cell(memory, bytes, [&](Cell& cell) {
     if (beyond || cell.writer == kForbidden) {
       const std::string did = (write ? "wrote to address " : "read address ") +
                               std::to_string(reinterpret_cast<uintptr_t>(memory)) + ", which is in no allocation";
-      if (position.in_kernel) stop_launch(did);
+      if (running != nullptr) stop_launch(did);
       std::fprintf(stderr, "emulator: the host %s\n", did.c_str());
       std::abort();
     }
     write ? check_write(cell, stamp) : check_read(cell, stamp);
   });
+}
+
+Stamp last_writer(const void* memory) {
+  Stamp writer = kNever;
+  for_each_cell(memory, kGrain, [&](const Cell& cell) { writer = cell.writer; });
+  return writer;
 }
 
 Arena& arena() {
@@ -130,7 +146,8 @@ void mark_forbidden(void* memory, size_t bytes) {
 
 void forget(void* pages, size_t bytes) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(pages) - arena().begin;
-  madvise(cells() + at / kGrain, bytes / kGrain * sizeof(Cell), MADV_DONTNEED);
+  madvise(shadow<Cell>() + at / kGrain, bytes / kGrain * sizeof(Cell), MADV_DONTNEED);
+  madvise(shadow<BlocksReaders>() + at / kGrain, bytes / kGrain * sizeof(BlocksReaders), MADV_DONTNEED);
 }
 
 }  // namespace emulator

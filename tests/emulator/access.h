@@ -7,19 +7,12 @@
 #include <cstdint>
 #include <string>
 
+#include "tests/emulator/order.h"
+
 namespace emulator {
 
-constexpr int64_t kMaxBlocks = 1 << 18;  // of a launch
-
-// Who runs, as the scheduler keeps it.
-struct Position {
-  bool in_kernel = false;  // else the host
-  uint64_t launch = 0;
-  uint64_t block = 0;
-  uint64_t interval = 0;  // between two barriers of the block
-  uint64_t thread = 0;
-};
-extern Position position;
+constexpr int64_t kMaxBlocks = 1 << 18;   // of a launch
+constexpr int kMaxCooperativeBlocks = 4;  // one for each processor
 
 // The address space that allocations are taken from.
 struct Arena {
@@ -28,8 +21,10 @@ struct Arena {
 // Reserves it, once.
 Arena& arena();
 
-// One access, of the thread that runs or of the host.
-void access(const void* memory, size_t bytes, bool write);
+// One access, of the thread that runs or of the host; as_flag: by an instruction for flags, which are no race.
+void access(const void* memory, size_t bytes, bool write, bool as_flag = false);
+// Who wrote this memory last.
+Stamp last_writer(const void* memory);
 
 // Memory that holds no value yet, whatever its bytes are; memory that is nobody's to touch.
 void mark_undefined(void* memory, size_t bytes);

@@ -1,9 +1,8 @@
-// The scheduler: blocks one after another, the threads of each as fibers.
+// The scheduler: the threads of the blocks that are there at once, as fibers that take turns.
 #include "tests/emulator/emulator.h"
 
 #include <signal.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,7 +14,10 @@
 #include <vector>
 
 #include "tests/emulator/access.h"
+#include "tests/emulator/fiber.h"
 #include "tests/emulator/memory.h"
+#include "tests/emulator/order.h"
+#include "tests/emulator/scheduler.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -23,30 +25,47 @@ dim3 blockDim, gridDim;
 namespace emulator {
 namespace {
 
-enum class State { kReady, kWaiting, kDone };
+enum class State { kReady, kAtBarrier, kAtMeeting, kDone };
 
-// A thread of the block that runs. It lives on, and runs the same thread of the next block.
 constexpr size_t kStackBytes = 64 << 10;
+// So many rounds of all blocks without a release of a flag, or a thread that ends, are a deadlock.
+constexpr int kPatience = 100000;
 
 struct Unmap {
   void operator()(void* stack) const { munmap(stack, kStackBytes); }
 };
 
-struct Fiber {
-  ucontext_t context;
+// It lives on, and runs the same thread of the next block.
+struct Thread {
+  Context context;
   std::unique_ptr<void, Unmap> stack;
   State state = State::kDone;
+  // While it waits for its warp:
+  const char* meeting = nullptr;
+  void (*exchange)(void* const (&brought)[kWarp]) = nullptr;
+  void* brought = nullptr;
 };
 
-constexpr int kMaxThreads = 1024, kMaxShared = 227 << 10;
+struct Block {
+  uint32_t index = 0;
+  Thread* threads = nullptr;  // [blockDim.x]
+  Standing* standings = nullptr;
+  void* shared = nullptr;
+  bool live = false;
+};
 
 struct Machine {
   std::mutex mutex;
-  ucontext_t scheduler;
-  std::vector<Fiber> fibers;
-  int current = -1;
+  Context scheduler, abandoned;
+  std::vector<Thread> threads;
+  std::vector<Standing> standings;
+  std::vector<Block> blocks;  // that are there at once
+  std::vector<int> order;     // of a block's threads
+  Block* block = nullptr;     // that runs
+  bool stopped = false;
+  int idle_rounds = 0;
+  uint64_t accesses = 0;
   const std::function<void()>* thread = nullptr;
-  void* shared = nullptr;
   uint64_t random = 0;
   std::string message = "no error";
 };
@@ -67,24 +86,22 @@ void shuffle(std::vector<T>& values) {
   for (size_t i = values.size(); i > 1; --i) std::swap(values[i - 1], values[(next_random() >> 33) % i]);
 }
 
-void run_fiber() {
-  for (;;) {
-    (*machine().thread)();
-    Fiber& fiber = machine().fibers[machine().current];
-    fiber.state = State::kDone;
-    swapcontext(&fiber.context, &machine().scheduler);
-  }
+Thread& current() {
+  return machine().block->threads[threadIdx.x];
 }
 
-void start(Fiber& fiber) {
-  if (fiber.stack == nullptr) {
-    fiber.stack.reset(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+// Leaves the running thread in this state until the scheduler comes back to it.
+void leave(State state) {
+  current().state = state;
+  switch_context(current().context, machine().scheduler);
+}
+
+void run_thread() {
+  for (;;) {
+    (*machine().thread)();
+    note_progress();
+    leave(State::kDone);
   }
-  getcontext(&fiber.context);
-  fiber.context.uc_stack.ss_sp = fiber.stack.get();
-  fiber.context.uc_stack.ss_size = kStackBytes;
-  fiber.context.uc_link = nullptr;
-  makecontext(&fiber.context, run_fiber, 0);
 }
 
 std::string where() {
@@ -106,7 +123,8 @@ class FaultGuard {
     sigaltstack(&stack, &previous_stack_);
     struct sigaction action{};
     action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    // The handler does not return, so that nothing would allow the signal again.
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigaction(SIGSEGV, &action, &previous_segv_);
     sigaction(SIGBUS, &action, &previous_bus_);
   }
@@ -122,56 +140,165 @@ class FaultGuard {
   struct sigaction previous_segv_, previous_bus_;
 };
 
-// Runs every fiber to its next barrier or its end. False: one of them was stopped.
-bool run_to_barrier(std::vector<int>& order) {
+// Runs every thread of the block that is ready to where it waits, yields or ends. False: one of them was stopped.
+bool run_pass(Block& block) {
   Machine& m = machine();
-  shuffle(order);
-  for (int i : order) {
-    if (m.fibers[i].state != State::kReady) continue;
-    m.current = i;
+  m.block = &block;
+  blockIdx = {block.index, 0, 0};
+  shuffle(m.order);
+  for (int i : m.order) {
+    if (block.threads[i].state != State::kReady) continue;
     threadIdx = {static_cast<unsigned>(i), 0, 0};
-    position.thread = static_cast<uint64_t>(i);
-    position.in_kernel = true;
-    swapcontext(&m.scheduler, &m.fibers[i].context);
-    position.in_kernel = false;
-    if (m.current < 0) return false;
+    running = block.standings + i;
+    switch_context(m.scheduler, block.threads[i].context);
+    running = nullptr;
+    if (m.stopped) return false;
   }
-  ++position.interval;
   return true;
 }
 
-cudaError_t run_block(std::vector<int>& order) {
-  Machine& m = machine();
-  for (Fiber& fiber : m.fibers) fiber.state = State::kReady;
-  for (;;) {
-    if (!run_to_barrier(order)) return cudaErrorIllegalAddress;
-    const auto waits = [](const Fiber& fiber) { return fiber.state == State::kWaiting; };
-    const auto waiting = std::count_if(m.fibers.begin(), m.fibers.end(), waits);
-    if (waiting == 0) return cudaSuccess;
-    if (waiting < static_cast<int64_t>(m.fibers.size())) {
-      m.message = "of block " + std::to_string(blockIdx.x) + ", " + std::to_string(waiting) +
-                  " threads wait at __syncthreads and the others have left";
-      return cudaErrorLaunchFailure;
-    }
-    for (Fiber& fiber : m.fibers) fiber.state = State::kReady;
-  }
+int count(const Block& block, State state) {
+  const auto is = [=](const Thread& thread) { return thread.state == state; };
+  return static_cast<int>(std::count_if(block.threads, block.threads + blockDim.x, is));
 }
 
-cudaError_t run_blocks(int64_t blocks, int64_t shared_bytes) {
-  std::vector<int64_t> block_order(blocks);
-  std::iota(block_order.begin(), block_order.end(), 0);
-  shuffle(block_order);
-  std::vector<int> order(machine().fibers.size());
-  std::iota(order.begin(), order.end(), 0);
-  for (int64_t block : block_order) {
-    blockIdx = {static_cast<unsigned>(block), 0, 0};
-    position.block = static_cast<uint64_t>(block);
-    position.interval = 0;
-    std::memset(machine().shared, 0xff, shared_bytes);
-    mark_undefined(machine().shared, shared_bytes);
-    if (const cudaError_t error = run_block(order); error != cudaSuccess) return error;
+// Of a block none of whose threads can go on.
+void explain(const Block& block) {
+  std::string& message = machine().message;
+  const std::string of_block = " of block " + std::to_string(block.index);
+  const int threads = static_cast<int>(blockDim.x);
+  for (int i = 0; i < threads; ++i) {
+    if (block.threads[i].state != State::kAtMeeting) continue;
+    int missing = i / kWarp * kWarp;
+    while (block.threads[missing].state == State::kAtMeeting &&
+           block.threads[missing].exchange == block.threads[i].exchange) {
+      ++missing;
+    }
+    message = "thread " + std::to_string(missing) + of_block + " does not come to " + block.threads[i].meeting +
+              ", where thread " + std::to_string(i) + " of its warp waits";
+    return;
+  }
+  message = of_block.substr(1) + ", " + std::to_string(count(block, State::kAtBarrier)) +
+            " threads wait at __syncthreads and the others have left";
+}
+
+// After a pass: lets the threads go on that have all come to a barrier.
+cudaError_t settle(Block& block) {
+  const int threads = static_cast<int>(blockDim.x), at_barrier = count(block, State::kAtBarrier);
+  if (at_barrier == threads) {
+    join(block.standings, threads);
+    for (int i = 0; i < threads; ++i) block.threads[i].state = State::kReady;
+    return cudaSuccess;
+  }
+  block.live = count(block, State::kDone) < threads;
+  if (!block.live || count(block, State::kReady) > 0) return cudaSuccess;
+  explain(block);
+  return cudaErrorLaunchFailure;
+}
+
+// Each block that is there runs to its next barrier, in any order, and perhaps some barriers further.
+cudaError_t run_round(std::vector<Block*>& order) {
+  shuffle(order);
+  for (Block* block : order) {
+    const int passes = order.size() == 1 ? 1 : 1 + static_cast<int>(next_random() >> 62);
+    for (int pass = 0; pass < passes && block->live; ++pass) {
+      if (!run_pass(*block)) return cudaErrorIllegalAddress;
+      if (const cudaError_t error = settle(*block); error != cudaSuccess) return error;
+    }
   }
   return cudaSuccess;
+}
+
+cudaError_t run_group(const Group& group, int64_t shared_bytes) {
+  Machine& m = machine();
+  begin_group(group, m.standings.data());
+  std::vector<Block*> order;
+  for (size_t i = 0; i < m.blocks.size(); ++i) {
+    Block& block = m.blocks[i];
+    block.index = group.first_block + static_cast<uint32_t>(i), block.live = true;
+    for (unsigned j = 0; j < blockDim.x; ++j) block.threads[j].state = State::kReady;
+    std::memset(block.shared, 0xff, shared_bytes);
+    mark_undefined(block.shared, shared_bytes);
+    order.push_back(&block);
+  }
+  m.idle_rounds = 0;
+  while (std::any_of(order.begin(), order.end(), [](const Block* block) { return block->live; })) {
+    if (const cudaError_t error = run_round(order); error != cudaSuccess) return error;
+    if (group.cooperative && ++m.idle_rounds > kPatience) {
+      m.message = "all threads wait, and none of them for anything that another would still do (a deadlock)";
+      return cudaErrorLaunchFailure;
+    }
+  }
+  return cudaSuccess;
+}
+
+// Makes `count` blocks, to be there at once. False: out of memory.
+bool make_blocks(int count, int threads, int64_t shared_bytes) {
+  Machine& m = machine();
+  m.threads.resize(std::max(m.threads.size(), static_cast<size_t>(count) * threads));
+  m.standings.resize(m.threads.size());
+  for (int i = 0; i < count * threads; ++i) {
+    Thread& thread = m.threads[i];
+    if (thread.stack == nullptr) {
+      thread.stack.reset(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    }
+    prepare(thread.context, thread.stack.get(), kStackBytes, run_thread);
+  }
+  m.blocks.assign(count, {});
+  for (int i = 0; i < count; ++i) {
+    Block& block = m.blocks[i];
+    block.threads = m.threads.data() + i * threads, block.standings = m.standings.data() + i * threads;
+    block.shared = allocate_guarded(shared_bytes);
+    if (block.shared == nullptr) return false;
+  }
+  m.order.resize(threads);
+  std::iota(m.order.begin(), m.order.end(), 0);
+  return true;
+}
+
+cudaError_t run_groups(bool cooperative, uint32_t blocks, uint32_t threads, int64_t shared_bytes) {
+  if (cooperative) return run_group({true, 0, blocks, threads}, shared_bytes);
+  std::vector<uint32_t> order(blocks);
+  std::iota(order.begin(), order.end(), 0);
+  shuffle(order);
+  for (uint32_t block : order) {
+    if (const cudaError_t error = run_group({false, block, 1, threads}, shared_bytes); error != cudaSuccess) {
+      return error;
+    }
+  }
+  return cudaSuccess;
+}
+
+cudaError_t launch_blocks(bool cooperative, const std::function<void()>& thread, int64_t blocks, int threads,
+                          int64_t shared_bytes) {
+  Machine& m = machine();
+  const std::lock_guard<std::mutex> lock(m.mutex);
+  m.message = "invalid configuration";
+  if (blocks < 1 || blocks > kMaxBlocks || threads < 1 || threads > kMaxThreads || shared_bytes > kMaxShared) {
+    return cudaErrorInvalidConfiguration;
+  }
+  if (cooperative && blocks > kMaxCooperativeBlocks) {
+    m.message = "too many blocks in cooperative launch";
+    return cudaErrorCooperativeLaunchTooLarge;
+  }
+  if (m.random == 0) {
+    const char* seed = std::getenv("FUSED_RNN_EMULATOR_SEED");
+    set_seed(seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10));
+  }
+  m.thread = &thread;
+  m.stopped = false;
+  m.accesses = next_random() >> 32;
+  gridDim = {static_cast<unsigned>(blocks), 1, 1};
+  blockDim = {static_cast<unsigned>(threads), 1, 1};
+  begin_launch();
+  cudaError_t error = cudaErrorMemoryAllocation;
+  if (make_blocks(cooperative ? static_cast<int>(blocks) : 1, threads, shared_bytes)) {
+    const FaultGuard guard;
+    error = run_groups(cooperative, static_cast<uint32_t>(blocks), static_cast<uint32_t>(threads), shared_bytes);
+  }
+  // Last first, for the next launch to find the same addresses.
+  for (auto block = m.blocks.rbegin(); block != m.blocks.rend(); ++block) free_guarded(block->shared);
+  return error;
 }
 
 }  // namespace
@@ -180,71 +307,64 @@ cudaError_t run_blocks(int64_t blocks, int64_t shared_bytes) {
 void stop_launch(const std::string& did) {
   Machine& m = machine();
   m.message = where() + " " + did;
-  m.current = -1;
-  setcontext(&m.scheduler);
+  m.stopped = true;
+  switch_context(m.abandoned, m.scheduler);
   std::abort();
 }
 
 cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes) {
-  Machine& m = machine();
-  const std::lock_guard<std::mutex> lock(m.mutex);
-  m.message = "invalid configuration";
-  if (blocks < 1 || blocks > kMaxBlocks || threads < 1 || threads > kMaxThreads || shared_bytes > kMaxShared) {
-    return cudaErrorInvalidConfiguration;
-  }
-  if (m.random == 0) {
-    const char* seed = std::getenv("FUSED_RNN_EMULATOR_SEED");
-    set_seed(seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10));
-  }
-  m.fibers.resize(threads);
-  for (Fiber& fiber : m.fibers) start(fiber);
-  m.thread = &thread;
-  m.shared = allocate_guarded(shared_bytes);
-  if (m.shared == nullptr) return cudaErrorMemoryAllocation;
-  gridDim = {static_cast<unsigned>(blocks), 1, 1};
-  blockDim = {static_cast<unsigned>(threads), 1, 1};
-  ++position.launch;
-  cudaError_t error;
-  {
-    const FaultGuard guard;
-    error = run_blocks(blocks, shared_bytes);
-  }
-  free_guarded(m.shared);
-  return error;
+  return launch_blocks(false, thread, blocks, threads, shared_bytes);
+}
+
+cudaError_t launch_cooperative(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes) {
+  return launch_blocks(true, thread, blocks, threads, shared_bytes);
 }
 
 void* shared_memory() {
-  return machine().shared;
+  return machine().block->shared;
 }
 
 void set_seed(uint64_t seed) {
   machine().random = seed * 0x9e3779b97f4a7c15u + 0x5851f42d4c957f2du;
 }
 
+void yield() {
+  leave(State::kReady);
+}
+
+void give_way() {
+  if (++machine().accesses % 4096 == 0) yield();
+}
+
+void note_progress() {
+  machine().idle_rounds = 0;
+}
+
+void meet_warp(const char* name, void (*exchange)(void* const (&brought)[kWarp]), void* brought) {
+  if (blockDim.x % kWarp != 0) stop_launch(std::string("called ") + name + " in a warp that is not full");
+  Thread& self = current();
+  self.meeting = name, self.exchange = exchange, self.brought = brought;
+  Thread* lanes = &self - threadIdx.x % kWarp;
+  void* of_all[kWarp];
+  for (int lane = 0; lane < kWarp; ++lane) {
+    const bool here = lanes + lane == &self || lanes[lane].state == State::kAtMeeting;
+    if (!here || lanes[lane].exchange != exchange) {
+      leave(State::kAtMeeting);
+      return;
+    }
+    of_all[lane] = lanes[lane].brought;
+  }
+  exchange(of_all);
+  for (int lane = 0; lane < kWarp; ++lane) lanes[lane].state = State::kReady;
+}
+
+const std::string& last_message() {
+  return machine().message;
+}
+
 }  // namespace emulator
 
 void __syncthreads() {
-  emulator::Machine& m = emulator::machine();
-  emulator::Fiber& fiber = m.fibers[m.current];
-  fiber.state = emulator::State::kWaiting;
-  swapcontext(&fiber.context, &m.scheduler);
-}
-
-const char* cudaGetErrorString(cudaError_t) {
-  return emulator::machine().message.c_str();
-}
-
-cudaError_t cudaGetLastError() {
-  return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  // So few processors that small tests have enough blocks for all of them.
-  *value = attribute == cudaDevAttrMultiProcessorCount ? 2 : attribute == cudaDevAttrComputeCapabilityMajor ? 8 : 0;
-  return cudaSuccess;
+  emulator::check_epoch();
+  emulator::leave(emulator::State::kAtBarrier);
 }
