@@ -87,6 +87,16 @@ Status find_activation(const std::string& name, Activation* activation) {
   return {"activation must be one of " + names + "got " + name};
 }
 
+Status find_driver(const std::string& name, CudaDriver* driver) {
+  constexpr const char* kNames[] = {"auto", "stepwise", "persistent"};
+  for (int i = 0; i < 3; ++i) {
+    if (name != kNames[i]) continue;
+    *driver = static_cast<CudaDriver>(i);
+    return {};
+  }
+  return {"driver must be one of auto, stepwise, persistent, got " + name};
+}
+
 size_t dtype_bytes(DType dtype) {
   switch (dtype) {
     case DType::kFloat64: return 8;

@@ -21,6 +21,9 @@ enum class Cell { kRnn, kLstm, kLstmPeephole, kLstmProjected, kGru, kGruResetAft
 enum class Activation { kTanh, kRelu, kSigmoid, kSoftsign, kElu, kIdentity };
 enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16 };
 enum class Device { kCpu, kCuda };
+// What runs the time loop on a GPU: a kernel for each step, or one for as many steps as the workspace has room for.
+// kAuto: whichever is predicted to be faster.
+enum class CudaDriver { kAuto, kStepwise, kPersistent };
 
 constexpr int kMaxKernels = 2;
 constexpr int kMaxBiases = 4;
@@ -53,6 +56,8 @@ struct Status {
 // The cell of this name (CellInfo's), and the activation: tanh, relu, sigmoid, softsign, elu or identity.
 Status find_cell(const std::string& name, Cell* cell);
 Status find_activation(const std::string& name, Activation* activation);
+// The driver of this name: auto, stepwise or persistent.
+Status find_driver(const std::string& name, CudaDriver* driver);
 
 // The CPU threads that the core may use beside the caller's own. schedule(work) must run work once, on some other
 // thread and at some time of its choosing, even after the core has returned; it must not wait for it.
@@ -108,6 +113,7 @@ struct SequenceParams {
   void* stream = nullptr;                         // CUDA: the cudaStream_t that everything runs on
   std::function<Status(const Product&)> product;  // CUDA
   bool allow_tf32 = false;                        // CUDA: float32 products may use TF32 tensor cores
+  CudaDriver driver = CudaDriver::kAuto;          // CUDA; for tests and measurements
 };
 
 struct SequenceForwardParams : SequenceParams {

@@ -29,7 +29,7 @@ namespace fused_rnn::cuda {
 #if defined(FUSED_RNN_EMULATOR)
 constexpr int64_t kForwardChunkBytes = 4 << 10, kBackwardChunkBytes = 8 << 10;
 #else
-constexpr int64_t kForwardChunkBytes = 32 << 20, kBackwardChunkBytes = 128 << 20;
+constexpr int64_t kForwardChunkBytes = 128 << 20, kBackwardChunkBytes = 128 << 20;
 #endif
 
 // One sentence for the user where error is one; `what` ends "fused_rnn could not ".

@@ -22,7 +22,7 @@ struct StepBackward {
   const S* state_mask;      // [T, B, P] through y_strides, or null
   const S* saved;           // [T, B, saved, H]
   const C* d_z_next;        // [B, d_z_width] of the loop step after this one; null where there is none
-  C* d_z;                   // = [B, d_z_width] of this one, 0 for rows that are over
+  C* d_z;                   // = [B, d_z_width] of this one, 0 for rows that are over; may be null
   S* d_z_rounded;           // = [B, d_z_width], the same for the products after the loop
   S* operand;               // = [B, H]: left side of the second stage's product, 0 for rows that are over
   State<S> d_h_in, d_c_in;  // [B, P], [B, H]: what came from the step after this one other than through the product
@@ -117,21 +117,37 @@ __device__ __forceinline__ void load_unit(const StepBackward<S>& p, int64_t b, i
   }
 }
 
-// sum is the unit's product of kProduct, 0 where the row has no step after this one.
+// A unit, and what the gradient of h takes beside it: the mask and the gradient of this step's output.
+template <typename T>
+struct UnitBackward : Backward<T> {
+  T mask, d_y;
+};
+
+// Reads what a unit needs beside the product of its stage. Where its row is over, that is what came from later steps.
 template <typename CellType, int kStageIndex, typename S>
-__device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t b, int64_t unit, Compute<S> sum) {
+__device__ __forceinline__ void begin_unit(const StepBackward<S>& p, int64_t b, int64_t unit,
+                                           UnitBackward<Compute<S>>& u) {
   using Stage = BackwardStage<CellType, kStageIndex>;
-  constexpr bool kFirst = kStageIndex == 0, kHasC = CellType::kInfo.states > 1;
-  Backward<Compute<S>> u{};
+  constexpr bool kHasC = CellType::kInfo.states > 1;
   if constexpr (Stage::kOutput) u.d_h = p.d_h_in[b * p.P + unit];
   if constexpr (kHasC && Stage::kGates) u.d_c = p.d_c_in[b * p.H + unit];
+  if (!p.rows.live(b, p.step)) return;
+  load_unit<CellType, kStageIndex>(p, b, unit, u);
+  const int64_t of_y = p.rows.time(b, p.step) * p.y_strides.time + b * p.y_strides.batch + unit;
+  if (Stage::kLast) u.mask = p.state_mask == nullptr ? 1 : to_compute(p.state_mask[of_y]);
+  if (Stage::kLast && p.d_y != nullptr) u.d_y = to_compute(p.d_y[of_y]);
+}
+
+// Ends what begin_unit began, and stores it. sum is the unit's product of kProduct, 0 where the row has no step after
+// this one.
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ void end_unit(const StepBackward<S>& p, int64_t b, int64_t unit, Compute<S> sum,
+                                         UnitBackward<Compute<S>>& u) {
+  using Stage = BackwardStage<CellType, kStageIndex>;
+  constexpr bool kFirst = kStageIndex == 0, kHasC = CellType::kInfo.states > 1;
   if (p.rows.live(b, p.step)) {
-    load_unit<CellType, kStageIndex>(p, b, unit, u);
     if constexpr (Stage::kLast) {
-      const int64_t of_y = p.rows.time(b, p.step) * p.y_strides.time + b * p.y_strides.batch + unit;
-      u.d_h += sum;
-      if (p.state_mask != nullptr) u.d_h *= to_compute(p.state_mask[of_y]);
-      if (p.d_y != nullptr) u.d_h += to_compute(p.d_y[of_y]);
+      u.d_h = (u.d_h + sum) * u.mask + u.d_y;
     } else {
       u.d_operand = sum;
     }
@@ -148,7 +164,7 @@ __device__ __forceinline__ void backward_unit(const StepBackward<S>& p, int64_t 
   for (int i = 0; i < kWritten.count; ++i) {
     constexpr int kFirstColumn = kWritten.first;
     const int64_t place = b * d_z_width<CellType>(p) + (kFirstColumn + i) * p.H + unit;
-    p.d_z[place] = u.d_z[kFirstColumn + i];
+    if (p.d_z != nullptr) p.d_z[place] = u.d_z[kFirstColumn + i];
     p.d_z_rounded[place] = to_storage<S>(u.d_z[kFirstColumn + i]);
   }
 }
@@ -180,7 +196,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_backward_kernel(const 
     typename Tile::C total = 0;
 #pragma unroll 4
     for (int slice = 0; slice < Tile::kSlices; ++slice) total += shared.partial[slice][row][unit];
-    backward_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, total);
+    UnitBackward<typename Tile::C> unit_values{};
+    begin_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, unit_values);
+    end_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, total, unit_values);
   }
 }
 

@@ -21,7 +21,7 @@ struct StepForward {
   int64_t x_stride;
   const C* zx;                 // [B, G * H], the input product; null: this kernel takes it
   State<S> h_prev, c_prev;     // [B, P], [B, H]
-  C* operand;                  // [B, H]: from the first of two stages to the second
+  C* operand;                  // [B, H]: from the first of two stages to the second; may be null
   C* carry;                    // [B, kCarry, H]: likewise
   C *h, *c;                    // = [B, P], [B, H]; null after the last step
   S* final_state[kMaxStates];  // = [B, P], [B, H]; null before the last step
@@ -104,42 +104,60 @@ struct ForwardFetch {
   }
 };
 
-// The preactivations of one unit: sums [kColumns] are those of its products, in d_z's order.
+// The preactivations without their products: zx takes the bias and the input product, zh the recurrent bias.
 template <typename CellType, int kStageIndex, typename S>
-__device__ __forceinline__ void set_preactivations(const StepForward<S>& p, int64_t b, int64_t unit,
-                                                   const Compute<S>* sums, Forward<Compute<S>>& u) {
-  if constexpr (projects<CellType>(kStageIndex)) {
-    u.zh[CellType::kStage[kStageIndex].first] = sums[0];
-    return;
-  }
+__device__ __forceinline__ void begin_preactivations(const StepForward<S>& p, int64_t b, int64_t unit,
+                                                     Forward<Compute<S>>& u) {
   constexpr int kBiases = CellType::kInfo.biases, kPeepholes = CellType::kPeepholes;
 #pragma unroll
   for (int k = 0; k < kPeepholes; ++k) u.peephole[k] = to_compute(p.biases[kBiases - kPeepholes + k][unit]);
   const S* recurrent_bias = p.biases[kBiases - 1];
   for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
     constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
-    constexpr int kFirst = CellType::kProducts[kStageIndex].first;
-    constexpr int kIn = CellType::input_column(kGate) - kFirst, kRecurrent = CellType::recurrent_column(kGate) - kFirst;
     constexpr int kGates = CellType::kInfo.gates;
     const S* bias = p.biases[kernel_of<CellType>(kGate)] + place_of<CellType>(kGate) * p.H;
     u.zx[kGate] = to_compute(bias[unit]);
     if (p.zx != nullptr) u.zx[kGate] += p.zx[(b * kGates + kGate) * p.H + unit];
-    if (kIn != kRecurrent) u.zx[kGate] += sums[kIn];
-    u.zh[kGate] = sums[kRecurrent];
-    if constexpr (CellType::kRecurrentBias) u.zh[kGate] += to_compute(recurrent_bias[kGate * p.H + unit]);
+    u.zh[kGate] = CellType::kRecurrentBias ? to_compute(recurrent_bias[kGate * p.H + unit]) : 0;
+  });
+}
+
+// Reads what a unit needs beside the products of its stage.
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ void begin_unit(const StepForward<S>& p, int64_t b, int64_t unit, Forward<Compute<S>>& u) {
+  constexpr bool kLast = kStageIndex + 1 == CellType::kStages, kHasC = CellType::kInfo.states > 1;
+  // Where h is projected, the stage before that has no use for it.
+  if constexpr (kLast || !CellType::kInfo.projected) u.h_prev = p.h_prev[b * p.P + unit];
+  if constexpr (kHasC && kStageIndex == CellType::kStateStage) u.c_prev = p.c_prev[b * p.H + unit];
+  if constexpr (kStageIndex > 0) {
+#pragma unroll
+    for (int i = 0; i < CellType::kCarry; ++i) u.carry[i] = p.carry[(b * CellType::kCarry + i) * p.H + unit];
+  }
+  if constexpr (!projects<CellType>(kStageIndex)) begin_preactivations<CellType, kStageIndex>(p, b, unit, u);
+}
+// sums [kColumns] are those of the unit's products, in d_z's order.
+template <typename CellType, int kStageIndex, typename T>
+__device__ __forceinline__ void add_products(const T* sums, Forward<T>& u) {
+  for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
+    constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
+    constexpr int kFirst = CellType::kProducts[kStageIndex].first;
+    constexpr int kIn = CellType::input_column(kGate) - kFirst, kRecurrent = CellType::recurrent_column(kGate) - kFirst;
+    if (kIn != kRecurrent && !projects<CellType>(kStageIndex)) u.zx[kGate] += sums[kIn];
+    u.zh[kGate] += sums[kRecurrent];
   });
 }
 
 // Stores what a stage has set of one unit: h and the output in the last; c and what the backward pass needs in the
-// cell's state stage.
+// cell's state stage. Returns h as the next step takes it.
 template <typename CellType, int kStageIndex, typename S>
-__device__ __forceinline__ void store_unit(const StepForward<S>& p, int64_t b, int64_t unit,
-                                           const Forward<Compute<S>>& u) {
+__device__ __forceinline__ Compute<S> store_unit(const StepForward<S>& p, int64_t b, int64_t unit,
+                                                 const Forward<Compute<S>>& u) {
   const bool live = p.rows.live(b, p.step);
   const int64_t t = live ? p.rows.time(b, p.step) : 0;
+  Compute<S> h = u.h;
   if constexpr (kStageIndex + 1 == CellType::kStages) {
     const int64_t at = b * p.P + unit, of_y = t * p.y_strides.time + b * p.y_strides.batch + unit;
-    const Compute<S> h = live && p.state_mask != nullptr ? u.h * to_compute(p.state_mask[of_y]) : u.h;
+    if (live && p.state_mask != nullptr) h *= to_compute(p.state_mask[of_y]);
     if (p.h != nullptr) p.h[at] = h;
     if (p.final_state[0] != nullptr) p.final_state[0][at] = to_storage<S>(h);
     if (live) p.y[of_y] = to_storage<S>(u.h);
@@ -149,39 +167,34 @@ __device__ __forceinline__ void store_unit(const StepForward<S>& p, int64_t b, i
     const int64_t at = b * p.H + unit;
     if (kHasC && p.c != nullptr) p.c[at] = u.c;
     if (kHasC && p.final_state[1] != nullptr) p.final_state[1][at] = to_storage<S>(u.c);
-    if (!live || p.saved == nullptr) return;
+    if (!live || p.saved == nullptr) return h;
     constexpr int kSaved = CellType::kInfo.saved;
     S* saved = p.saved + (t * p.rows.B + b) * kSaved * p.H + unit;
 #pragma unroll
     for (int i = 0; i < kSaved; ++i) saved[i * p.H] = to_storage<S>(u.saved[i]);
   }
+  return h;
 }
 
+// Ends what begin_unit began. Returns what the unit gives to the next product: h, or operand.
 template <typename CellType, int kStageIndex, typename S>
-__device__ __forceinline__ void forward_unit(const StepForward<S>& p, int64_t b, int64_t unit, const Compute<S>* sums) {
+__device__ __forceinline__ Compute<S> end_unit(const StepForward<S>& p, int64_t b, int64_t unit, const Compute<S>* sums,
+                                               Forward<Compute<S>>& u) {
   constexpr bool kLast = kStageIndex + 1 == CellType::kStages;
-  Forward<Compute<S>> u{};
-  // Where h is projected, the stage before that has no use for it.
-  if constexpr (kLast || !CellType::kInfo.projected) u.h_prev = p.h_prev[b * p.P + unit];
-  if constexpr (CellType::kInfo.states > 1 && kStageIndex == CellType::kStateStage) u.c_prev = p.c_prev[b * p.H + unit];
   if (p.rows.live(b, p.step)) {
     u.options = p.options;
-    set_preactivations<CellType, kStageIndex>(p, b, unit, sums, u);
-#pragma unroll
-    for (int i = 0; i < CellType::kCarry && kStageIndex > 0; ++i) {
-      u.carry[i] = p.carry[(b * CellType::kCarry + i) * p.H + unit];
-    }
+    add_products<CellType, kStageIndex>(sums, u);
     CellType::template forward<kStageIndex>(u);
   } else {
     u.h = u.h_prev;
     u.c = u.c_prev;
   }
-  store_unit<CellType, kStageIndex>(p, b, unit, u);
-  if constexpr (!kLast) {
-    p.operand[b * p.H + unit] = u.operand;
+  const Compute<S> h = store_unit<CellType, kStageIndex>(p, b, unit, u);
+  if constexpr (kLast) return h;
+  if (p.operand != nullptr) p.operand[b * p.H + unit] = u.operand;
 #pragma unroll
-    for (int i = 0; i < CellType::kCarry; ++i) p.carry[(b * CellType::kCarry + i) * p.H + unit] = u.carry[i];
-  }
+  for (int i = 0; i < CellType::kCarry; ++i) p.carry[(b * CellType::kCarry + i) * p.H + unit] = u.carry[i];
+  return u.operand;
 }
 
 template <typename CellType, int kStageIndex, typename S, typename Tile>
@@ -214,7 +227,9 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) step_forward_kernel(const S
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) total[c] += partial.v[unit % kPerThread * kColumns + c];
     }
-    forward_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, total);
+    Forward<typename Tile::C> u{};
+    begin_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, u);
+    end_unit<CellType, kStageIndex>(p, first_row + row, first_unit + unit, total, u);
   }
 }
 

@@ -1,8 +1,9 @@
-// The time loop, forward: input products a chunk of loop steps at a time, then one kernel for each step and stage.
+// The time loop, forward: input products a chunk of loop steps at a time, then one kernel for each step and stage, or
+// one for the chunk.
 #pragma once
 
+#include "csrc/cuda/persistent.cuh"
 #include "csrc/cuda/rows.cuh"
-#include "csrc/cuda/step_forward.cuh"
 #include "csrc/cuda/stepwise_host.h"
 #include "csrc/cuda/workspace.h"
 
@@ -17,6 +18,7 @@ class StepwiseForward {
   Status run() {
     if (p.B == 0) return {};
     FUSED_RNN_RETURN_IF_ERROR(loop.begin(p, work.lengths));
+    FUSED_RNN_RETURN_IF_ERROR(begin_driver(p, work.persistent));
     if (loop.padded) {
       const ClearPadding<S> clear{loop.rows, p.P, static_cast<S*>(p.y), p.y_strides};
       FUSED_RNN_RETURN_IF_ERROR(launch_rows(clear_padding_kernel<S>, p.T * p.B, p.stream, clear));
@@ -26,7 +28,13 @@ class StepwiseForward {
     for (int64_t first = 0; first < loop.steps; first += chunk) {
       const int64_t steps = std::min(chunk, loop.steps - first);
       if (work.chunk > 0) FUSED_RNN_RETURN_IF_ERROR(input_product(first, steps));
-      for (int64_t step = first; step < first + steps; ++step) FUSED_RNN_RETURN_IF_ERROR(run_step(step, step - first));
+      if (work.persistent.chosen) {
+        FUSED_RNN_RETURN_IF_ERROR(run_chunk(first, steps));
+        continue;
+      }
+      for (int64_t step = first; step < first + steps; ++step) {
+        FUSED_RNN_RETURN_IF_ERROR(run_step(step_params(step, step - first)));
+      }
     }
     return {};
   }
@@ -54,10 +62,10 @@ class StepwiseForward {
     return {};
   }
 
-  // Step `step`, which is the in_chunk'th of its chunk.
-  Status run_step(int64_t step, int64_t in_chunk) {
+  // What every step takes; zx is that of the in_chunk'th step of a chunk.
+  StepForward<S> common_params(int64_t in_chunk) const {
     StepForward<S> s{};
-    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.P = p.P, s.step = step;
+    s.rows = loop.rows, s.I = p.I, s.H = p.H, s.P = p.P;
     s.options = cell_options<C>(p);
     copy_pointers(p.kernels, s.kernels);
     copy_pointers(p.biases, s.biases);
@@ -66,19 +74,51 @@ class StepwiseForward {
     } else {
       s.x = static_cast<const S*>(p.x), s.x_stride = p.x_strides.batch;
     }
-    s.h_prev = step == 0 ? State<S>{p.initial_state[0], true} : State<S>{work.h[step % 2], false};
-    s.c_prev = step == 0 ? State<S>{p.initial_state[1], true} : State<S>{work.c, false};
-    s.operand = static_cast<C*>(work.operand), s.carry = static_cast<C*>(work.carry);
+    s.h_prev = State<S>{p.initial_state[0], true};
+    s.c_prev = State<S>{p.initial_state[1], true};
+    s.carry = static_cast<C*>(work.carry);
+    s.y = static_cast<S*>(p.y), s.y_strides = p.y_strides;
+    s.state_mask = static_cast<const S*>(p.state_mask);
+    s.saved = static_cast<S*>(p.saved);
+    return s;
+  }
+
+  // The steps of a chunk, by the persistent driver.
+  Status run_chunk(int64_t first, int64_t steps) {
+    if constexpr (!std::is_same_v<S, double>) {
+      PersistentForward<S> call{};
+      FUSED_RNN_RETURN_IF_ERROR(begin_launch(p, work.persistent, &call.division));
+      call.step = common_params(0);
+      call.step.step = first, call.steps = steps, call.end = loop.steps;
+      for (int i = 0; i < 2; ++i) {
+        call.h[i] = static_cast<C*>(work.h[i]);
+        call.exchanged_h[i] = static_cast<S*>(work.persistent.rows[0][i]);
+      }
+      call.c = static_cast<C*>(work.c);
+      call.exchanged_operand = static_cast<S*>(work.persistent.rows[1][0]);
+      copy_pointers(p.final_state, call.final_state);
+      return persistent_forward<S>(call, work.persistent.plan, p.cell, p.stream);
+    }
+    return {};
+  }
+
+  // Step `step`, which is the in_chunk'th of its chunk.
+  StepForward<S> step_params(int64_t step, int64_t in_chunk) const {
+    StepForward<S> s = common_params(in_chunk);
+    s.step = step;
+    if (step > 0) s.h_prev = State<S>{work.h[step % 2], false}, s.c_prev = State<S>{work.c, false};
+    s.operand = static_cast<C*>(work.operand);
     if (step + 1 < loop.steps) {
       s.h = static_cast<C*>(work.h[(step + 1) % 2]), s.c = static_cast<C*>(work.c);
     } else {
       copy_pointers(p.final_state, s.final_state);
     }
-    s.y = static_cast<S*>(p.y), s.y_strides = p.y_strides;
-    s.state_mask = static_cast<const S*>(p.state_mask);
-    s.saved = static_cast<S*>(p.saved);
-    FUSED_RNN_RETURN_IF_ERROR(run_stage<0>(s));
-    if constexpr (CellType::kStages > 1) FUSED_RNN_RETURN_IF_ERROR(run_stage<1>(s));
+    return s;
+  }
+
+  Status run_step(const StepForward<S>& step) {
+    FUSED_RNN_RETURN_IF_ERROR(run_stage<0>(step));
+    if constexpr (CellType::kStages > 1) FUSED_RNN_RETURN_IF_ERROR(run_stage<1>(step));
     return {};
   }
 

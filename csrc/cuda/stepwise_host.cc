@@ -31,6 +31,23 @@ TileSize Loop::tile_size(int64_t large_rows, int64_t large_units, int64_t units)
   return B > large_rows / 2 && blocks >= 2 * processors ? TileSize::kLarge : TileSize::kMany;
 }
 
+Status begin_driver(const SequenceParams& p, const PersistentWorkspace& work) {
+  if (p.driver == CudaDriver::kPersistent && p.T > 1 && !work.chosen) {
+    return {"fused_rnn's persistent driver cannot run this: " + work.plan.why_not + "."};
+  }
+  return work.chosen ? clear(work.exchange, work.exchange_bytes, p.stream) : Status{};
+}
+
+Status begin_launch(const SequenceParams& p, const PersistentWorkspace& work, Division* division) {
+  const PersistentPlan& plan = work.plan;
+  division->blocks = plan.blocks, division->rows = plan.rows, division->B = p.B;
+  for (int s = 0; s < plan.stages; ++s) division->stage[s] = plan.stage[s];
+  division->flags = static_cast<unsigned*>(work.flags);
+  division->streamed = static_cast<char*>(work.streamed), division->streamed_bytes = plan.streamed_bytes;
+  division->tf32 = p.allow_tf32;
+  return clear(work.flags, plan.flag_bytes, p.stream);
+}
+
 Status copy_states(const SequenceParams& p, const void* const* from, void* const* to, int states, size_t bytes) {
   for (int i = 0; i < states; ++i) {
     const int64_t width = i == 0 ? p.P : p.H;

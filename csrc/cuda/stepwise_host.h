@@ -2,6 +2,7 @@
 #pragma once
 
 #include "csrc/cuda/storage.cuh"
+#include "csrc/cuda/workspace.h"
 
 namespace fused_rnn::cuda {
 
@@ -20,6 +21,11 @@ struct Loop {
   // The tile for a product of so many units, given how many rows and units a block takes with the large one.
   TileSize tile_size(int64_t large_rows, int64_t large_units, int64_t units) const;
 };
+
+// Says so where the caller demands the persistent driver of a call that it cannot run; clears what it exchanges.
+Status begin_driver(const SequenceParams& params, const PersistentWorkspace& work);
+// Clears the flags, and fills in what a launch of the persistent driver is to know of the division of work.
+Status begin_launch(const SequenceParams& params, const PersistentWorkspace& work, Division* division);
 
 // device_lengths [B] = lengths, which are the caller's again when this returns.
 Status copy_lengths(const int64_t* lengths, int64_t B, int64_t* device_lengths, void* stream);

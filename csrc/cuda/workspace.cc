@@ -56,6 +56,37 @@ int64_t chunk_steps(int64_t bytes_per_step, int64_t chunk_bytes, int64_t T) {
   return std::max<int64_t>(1, std::min(T, chunk_bytes / std::max<int64_t>(1, bytes_per_step)));
 }
 
+// Chooses between the drivers. The persistent one runs where it can and where it is predicted to be faster, unless the
+// caller demands one of the two; not for a single step, which needs no exchange.
+bool choose_persistent(const SequenceParams& p, const PersistentPlan& plan) {
+  if (p.driver == CudaDriver::kStepwise || p.T <= 1 || !plan.why_not.empty()) return false;
+  return p.driver == CudaDriver::kPersistent || plan.pays;
+}
+
+// The stage whose product takes in the exchanged rows i: forward those of stage i, backward those that come from it.
+PersistentWorkspace take_persistent(const SequenceParams& p, bool forward, Pieces& pieces) {
+  PersistentWorkspace w{};
+  Gpu gpu{};
+  if (Status status = describe_gpu(&gpu); !status.ok()) {
+    w.plan.why_not = "there is no GPU";
+    return w;
+  }
+  w.plan = forward ? plan_forward(p, gpu) : plan_backward(p, gpu);
+  w.chosen = choose_persistent(p, w.plan);
+  if (!w.chosen) return w;
+  w.flags = pieces.take(w.plan.flag_bytes);
+  const size_t begin = pieces.bytes();
+  for (int i = 0; i < w.plan.stages; ++i) {
+    const int64_t bytes = w.plan.exchange_bytes[forward ? i : w.plan.stages - 1 - i];
+    w.rows[i][0] = pieces.take(bytes);
+    if (i == 0) w.rows[i][1] = pieces.take(bytes);
+  }
+  w.exchange = w.rows[0][0];
+  w.exchange_bytes = static_cast<int64_t>(pieces.bytes() - begin);
+  w.streamed = pieces.take(w.plan.streamed_bytes * w.plan.groups * w.plan.blocks);
+  return w;
+}
+
 }  // namespace
 
 ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
@@ -63,6 +94,7 @@ ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H * C;
   Pieces pieces(p.workspace);
   ForwardWorkspace w{};
+  w.persistent = take_persistent(p, true, pieces);
   w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
   if (cell.stages > 1) {
     w.operand = pieces.take(state);
@@ -88,6 +120,7 @@ BackwardWorkspace divide_backward(const SequenceBackwardParams& p) {
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H, d_z = p.B * cell.d_z_width;
   Pieces pieces(p.workspace);
   BackwardWorkspace w{};
+  w.persistent = take_persistent(p, false, pieces);
   w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
   for (void*& each : w.d_z) each = pieces.take(d_z * C);
   w.d_h = pieces.take(p.B * p.P * C);

@@ -1,12 +1,25 @@
 // How the stepwise driver divides the caller's workspace, and how many loop steps make a chunk. Host code.
 #pragma once
 
-#include "csrc/sequence.h"
+#include "csrc/cuda/persistent_plan.h"
 
 namespace fused_rnn::cuda {
 
 // S below is the storage type of params.dtype, C its compute type (float, or double for float64).
+// What the persistent driver needs beside the rest; null where the stepwise one runs.
+struct PersistentWorkspace {
+  PersistentPlan plan;
+  bool chosen;
+  void* flags;       // unsigned [groups, blocks]
+  void* exchange;    // the following rows, all of them
+  void* rows[2][2];  // S [B, stride], for each stage: forward h (of even and of odd steps) and operand, backward d_z
+                     // of the gates of stage 0 (of even and of odd steps) and of stage 1
+  int64_t exchange_bytes;
+  void* streamed;  // [groups * blocks, streamed_bytes]
+};
+
 struct ForwardWorkspace {
+  PersistentWorkspace persistent;
   int64_t chunk;     // loop steps whose input product is taken at a time; 0: none, T = 1 takes it in the step
   int64_t* lengths;  // [B]
   void* h[2];        // C [B, P]: step s reads h[s % 2] and writes the other
@@ -19,6 +32,7 @@ struct ForwardWorkspace {
 };
 
 struct BackwardWorkspace {
+  PersistentWorkspace persistent;
   int64_t chunk;                 // loop steps whose weight gradients are taken at a time
   int64_t* lengths;              // [B]
   void* d_z[2];                  // C [B, d_z_width]: step s writes d_z[s % 2] and reads the other

@@ -75,6 +75,8 @@ struct Options {
   bool reverse, time_major;
   std::string device;
   int threads;
+  std::string driver;
+  bool allow_tf32;
 };
 
 // What both directions take, checked, and on its way to a SequenceParams.
@@ -92,6 +94,8 @@ class Call {
     params_.device = memory_.device();
     params_.dtype = dtype_of(x);
     raise_if(find_activation(options.activation, &params_.activation));
+    raise_if(find_driver(options.driver, &params_.driver));
+    params_.allow_tf32 = options.allow_tf32;
     params_.forget_bias = options.forget_bias;
     if (options.cell_clip) params_.cell_clip = *options.cell_clip;
     if (options.proj_clip) params_.proj_clip = *options.proj_clip;
@@ -114,7 +118,7 @@ class Call {
     if (state_mask) params_.state_mask = in("state_mask", *state_mask, "as y", output_shape(shapes_, params_));
     params_.threads = threads_.threads();
     params_.stream = memory_.stream();
-    params_.product = memory_.product();
+    params_.product = memory_.product(options.allow_tf32);
   }
 
   const SequenceParams& params() const { return params_; }

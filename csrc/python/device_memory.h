@@ -67,11 +67,11 @@ class DeviceMemory {
   static void check(cudaError_t error) {
     if (error != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
   }
-  std::function<Status(const Product&)> product() const {
-    return [](const Product& product) { return cuda::cublas_product(nullptr, false, product); };
+  std::function<Status(const Product&)> product(bool allow_tf32) const {
+    return [=](const Product& product) { return cuda::cublas_product(nullptr, allow_tf32, product); };
   }
 #else
-  std::function<Status(const Product&)> product() const { return {}; }
+  std::function<Status(const Product&)> product(bool) const { return {}; }
 #endif
 
  private:

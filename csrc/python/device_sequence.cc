@@ -49,9 +49,9 @@ class DeviceSequence {
  public:
   DeviceSequence(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
                  const Arrays& initial_state, const Lengths& lengths, const std::optional<py::array>& d_y,
-                 const Arrays& d_final_state, const Options& options, bool allow_tf32)
+                 const Arrays& d_final_state, const Options& options)
       : call_(cell, x, kernels, biases, initial_state, lengths, std::nullopt, options), stream_(make_stream()) {
-    set_common(forward_, allow_tf32);
+    set_common(forward_);
     info_ = &cell_info(forward_.cell);
     const Shape out = output_shape(call_.shapes(), forward_);
     forward_.y = make_output("y", out);
@@ -59,7 +59,7 @@ class DeviceSequence {
     for (int k = 0; k < info_->states; ++k) {
       forward_.final_state[k] = make_output(k == 0 ? "final_h" : "final_c", state_shape(forward_, k));
     }
-    if (!d_final_state.empty()) set_backward(x, kernels, biases, initial_state, d_y, d_final_state, allow_tf32);
+    if (!d_final_state.empty()) set_backward(x, kernels, biases, initial_state, d_y, d_final_state);
     workspace_ = forward_workspace_bytes(false);
     if (gradients_) {
       workspace_ = std::max(workspace_, forward_workspace_bytes(true));
@@ -114,22 +114,21 @@ class DeviceSequence {
   size_t workspace_bytes() const { return workspace_; }
 
  private:
-  void set_common(SequenceParams& params, bool allow_tf32) {
+  void set_common(SequenceParams& params) {
     params = call_.params();
-    params.allow_tf32 = allow_tf32;
     params.stream = stream_.get();
-    params.product = [stream = stream_.get(), allow_tf32](const Product& product) {
+    params.product = [stream = stream_.get(), allow_tf32 = params.allow_tf32](const Product& product) {
       return cuda::cublas_product(stream, allow_tf32, product);
     };
   }
 
   void set_backward(const py::array& x, const Arrays& kernels, const Arrays& biases, const Arrays& initial_state,
-                    const std::optional<py::array>& d_y, const Arrays& d_final_state, bool allow_tf32) {
+                    const std::optional<py::array>& d_y, const Arrays& d_final_state) {
     if (d_final_state.size() != static_cast<size_t>(info_->states)) {
       throw py::value_error("d_final_state must hold " + std::to_string(info_->states) + " arrays");
     }
     gradients_ = true;
-    set_common(backward_, allow_tf32);
+    set_common(backward_);
     const Shape saved = call_.saved_shape();
     const size_t saved_bytes = call_.make(saved).nbytes();
     backward_.saved = saved_ = poisoned(call_.workspace(saved_bytes), saved_bytes);
@@ -184,7 +183,7 @@ std::unique_ptr<DeviceSequence> make_device_sequence(const std::string& cell, co
                                                      const Arrays& biases, const Arrays& initial_state,
                                                      const Lengths& lengths, const std::optional<py::array>& d_y,
                                                      const Arrays& d_final_state, double forget_bias, bool reverse,
-                                                     bool time_major, bool allow_tf32) {
+                                                     bool time_major, bool allow_tf32, const std::string& driver) {
   Options options{};
   options.activation = "tanh";
   options.forget_bias = forget_bias;
@@ -192,8 +191,10 @@ std::unique_ptr<DeviceSequence> make_device_sequence(const std::string& cell, co
   options.time_major = time_major;
   options.device = "cuda";
   options.threads = 1;
-  return std::make_unique<DeviceSequence>(cell, x, kernels, biases, initial_state, lengths, d_y, d_final_state, options,
-                                          allow_tf32);
+  options.driver = driver;
+  options.allow_tf32 = allow_tf32;
+  return std::make_unique<DeviceSequence>(cell, x, kernels, biases, initial_state, lengths, d_y, d_final_state,
+                                          options);
 }
 
 }  // namespace
@@ -205,7 +206,7 @@ void add_device_sequence(py::module_& module) {
       .def(py::init(&make_device_sequence), py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
            py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("d_y") = py::none(),
            py::arg("d_final_state") = Arrays{}, py::arg("forget_bias") = 0.0, py::arg("reverse") = false,
-           py::arg("time_major") = false, py::arg("allow_tf32") = false)
+           py::arg("time_major") = false, py::arg("allow_tf32") = false, py::arg("driver") = "auto")
       .def("forward", &DeviceSequence::forward, py::arg("keep") = false, "Starts a forward pass.")
       .def("backward", &DeviceSequence::backward, "Starts the backward pass of the last forward(keep=True).")
       .def("time", &DeviceSequence::time, py::arg("what"), py::arg("repeats"),

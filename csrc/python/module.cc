@@ -21,8 +21,9 @@ py::tuple forward(const std::string& cell, const py::array& x, const Arrays& ker
                   const Arrays& initial_state, const Lengths& lengths, bool keep,
                   const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
                   const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
-                  const std::string& device, int threads) {
-  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
+                  const std::string& device, int threads, const std::string& driver, bool allow_tf32) {
+  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse,
+                        time_major, device,      threads,   driver,    allow_tf32};
   Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
   SequenceForwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
@@ -53,8 +54,9 @@ py::tuple backward(const std::string& cell, const py::array& x, const Arrays& ke
                    const std::optional<py::array>& d_y, const Arrays& d_final_state,
                    const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
                    const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
-                   const std::string& device, int threads) {
-  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse, time_major, device, threads};
+                   const std::string& device, int threads, const std::string& driver, bool allow_tf32) {
+  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse,
+                        time_major, device,      threads,   driver,    allow_tf32};
   Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
   SequenceBackwardParams params;
   static_cast<SequenceParams&>(params) = call.params();
@@ -122,13 +124,14 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
         py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("keep") = true,
         py::arg("state_mask") = py::none(), py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0,
         py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(), py::arg("reverse") = false,
-        py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
-        "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
+        py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1, py::arg("driver") = "auto",
+        py::arg("allow_tf32") = false, "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
   m.def("sequence_backward", &backward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
         py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
         py::arg("d_final_state"), py::kw_only(), py::arg("state_mask") = py::none(), py::arg("activation") = "tanh",
         py::arg("forget_bias") = 0.0, py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(),
         py::arg("reverse") = false, py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
+        py::arg("driver") = "auto", py::arg("allow_tf32") = false,
         "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
   m.def("build_info", &describe_build, "What this build holds.");

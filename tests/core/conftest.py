@@ -13,5 +13,5 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def route(request: pytest.FixtureRequest) -> Route:
-    """The route that a test names by indirect parametrisation: cpu, emulated or cuda."""
+    """The route that a test names by indirect parametrisation: one of ROUTES."""
     return open_route(request.param)

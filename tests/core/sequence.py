@@ -1,5 +1,5 @@
 """Runs a case through the core, forward and backward, on one of the routes: cpu, cuda (on a GPU) or emulated
-(the CUDA kernels on the emulator)."""
+(the CUDA kernels on the emulator), the latter two with either driver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ import pytest
 from cases import Array, Arrays, Case, Inputs, Results, name_results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ROUTES = ("cpu", "emulated", "cuda")
+CUDA_DRIVERS = ("stepwise", "persistent")
+ROUTES = ("cpu", *(f"{place}_{driver}" for place in ("emulated", "cuda") for driver in CUDA_DRIVERS))
 
 
 @dataclass(frozen=True)
@@ -28,20 +29,23 @@ class Route:
     name: str
     module: ModuleType
     device: str
+    driver: str = "auto"
 
 
 @cache
 def open_route(name: str) -> Route:
     """The route of this name; skips the test where this machine or this build has none."""
-    if name == "emulated":
-        return Route(name, build_emulated_module(), "cuda")
+    place, _, driver = name.partition("_")
+    if place == "emulated":
+        return Route(name, build_emulated_module(), "cuda", driver)
     module = importlib.import_module("fused_rnn_core")
-    if name == "cuda":
+    if place == "cuda":
         if not module.build_info()["cuda_version"]:
             pytest.skip("built without CUDA")
         if not gpu_count():
             pytest.skip("no GPU")
-    return Route(name, module, name)
+        return Route(name, module, place, driver)
+    return Route(name, module, place)
 
 
 def gpu_count() -> int:
@@ -54,6 +58,7 @@ def gpu_count() -> int:
     return count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
+@cache
 def build_emulated_module() -> ModuleType:
     """Builds tests/emulator, or brings its build up to date, and imports the module."""
     build = build_with_cmake("emulator", f"-DPython_EXECUTABLE={sys.executable}")
@@ -77,7 +82,9 @@ def build_with_cmake(name: str, *settings: str) -> Path:
     return build
 
 
-def options(case: Case, route: Route, time_major: bool, threads: int) -> dict[str, Any]:
+def options(case: Case, inputs: Inputs, route: Route, time_major: bool, threads: int) -> dict[str, Any]:
+    if route.driver == "persistent" and inputs.x.dtype == np.float64:
+        pytest.skip("the persistent driver has no float64 kernels")
     return {
         "activation": case.activation,
         "forget_bias": case.forget_bias,
@@ -87,6 +94,7 @@ def options(case: Case, route: Route, time_major: bool, threads: int) -> dict[st
         "time_major": time_major,
         "device": route.device,
         "threads": threads,
+        "driver": route.driver,
     }
 
 
@@ -113,7 +121,7 @@ def forward(
         inputs.lengths,
         keep=keep,
         state_mask=laid_out_mask(inputs, time_major),
-        **options(case, route, time_major, threads),
+        **options(case, inputs, route, time_major, threads),
     )
 
 
@@ -141,7 +149,7 @@ def backward(
         None if leave_out_d_y else laid_out(inputs.d_y, time_major),
         inputs.d_final_state,
         state_mask=laid_out_mask(inputs, time_major),
-        **options(case, route, time_major, threads),
+        **options(case, inputs, route, time_major, threads),
     )
 
 

@@ -37,7 +37,7 @@ def last_row_of(array: Array, time_major: bool) -> Array:
 
 @pytest.mark.skipif(available_gib() < NEEDED_GIB, reason=f"less than {NEEDED_GIB} GiB of memory available")
 @pytest.mark.parametrize("time_major", [True, False], ids=["time_major", "batch_major"])
-@pytest.mark.parametrize("route", ["cpu", "cuda"], indirect=True)
+@pytest.mark.parametrize("route", ["cpu", "cuda_stepwise", "cuda_persistent"], indirect=True)
 @pytest.mark.parametrize("case", WIDE, ids=str)
 def test_more_than_2_to_the_31_elements(route: Route, case: Case, time_major: bool) -> None:
     alone = replace(case, B=1)
@@ -54,7 +54,7 @@ def test_more_than_2_to_the_31_elements(route: Route, case: Case, time_major: bo
 
     lengths = np.array([0] * (B - 1) + [T])
     given = (case.cell, far(inputs.x), inputs.kernels, inputs.biases, states(inputs.initial_state), lengths)
-    options = {"time_major": time_major, "device": route.device}
+    options = {"time_major": time_major, "device": route.device, "driver": route.driver}
     y, final_state, saved = route.module.sequence_forward(*given, **options)
     assert max(given[1].size, y.size, saved.size) > 2**31
     d_final_state = states(inputs.d_final_state)

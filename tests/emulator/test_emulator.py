@@ -9,21 +9,22 @@ import sys
 
 import pytest
 
-from core.sequence import REPOSITORY, open_route
+from core.sequence import REPOSITORY, build_emulated_module
 
 # Prints a digest of the results of a few cases: several tiles of rows and units, several chunks, lengths.
 DIGEST = """
 import hashlib
 from cases import Case
-from core.sequence import open_route, run
+from core.sequence import CUDA_DRIVERS, open_route, run
 from reference import CELLS
 
 digest = hashlib.sha256()
 for cell in CELLS:
     for T, B, H, lengths in ((1, 3, 33, None), (4, 2, 20, (4, 1)), (2, 34, 9, None), (2, 193, 33, None)):
         case = Case("schedule", cell, T=T, B=B, I=6, H=H, lengths=lengths)
-        for name, values in sorted(run(open_route("emulated"), case, "float32").items()):
-            digest.update(name.encode() + values.tobytes())
+        for driver in CUDA_DRIVERS:
+            for name, values in sorted(run(open_route(f"emulated_{driver}"), case, "float32").items()):
+                digest.update(name.encode() + values.tobytes())
 print(digest.hexdigest())
 """
 
@@ -42,7 +43,7 @@ def digest_under(seed: int) -> str:
 
 
 def test_emulator_finds_mistakes() -> None:
-    open_route("emulated")
+    build_emulated_module()
     done = subprocess.run(
         [str(REPOSITORY / "build" / "emulator" / "emulator_test")],
         capture_output=True,
@@ -54,5 +55,5 @@ def test_emulator_finds_mistakes() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_order_changes_nothing(seed: int) -> None:
-    open_route("emulated")
+    build_emulated_module()
     assert digest_under(seed) == digest_under(0)

@@ -1,0 +1,114 @@
+// All steps of a chunk in one cooperative launch, backward. A block owns some units for some rows of the batch, and
+// keeps the recurrent weights that lead back to them; of a step it needs the gradients of all preactivations.
+#pragma once
+
+#include "csrc/cuda/persistent_block.cuh"
+
+namespace fused_rnn::cuda {
+
+template <typename CellType, typename S>
+__device__ __forceinline__ StepBackward<S> step_of(const PersistentBackward<S>& p, int64_t in_launch) {
+  StepBackward<S> s = p.step;
+  s.step = p.step.step + in_launch;
+  s.d_z_rounded += in_launch * p.step.rows.B * d_z_width<CellType>(p.step);
+  if (s.operand != nullptr) s.operand += in_launch * p.step.rows.B * p.step.H;
+  if (s.step + 1 == p.end) s.d_h_in = p.d_h_end, s.d_c_in = p.d_c_end;
+  return s;
+}
+
+// The weights through which the gradients of the product stage's gates come back to a block's units: column unit, and
+// along the depth gate after gate.
+template <typename CellType, int kStageIndex, typename S>
+__device__ void fill_weights(const PersistentBackward<S>& p, const Member& member, const BlockWeights& weights) {
+  using Stage = BackwardStage<CellType, kStageIndex>;
+  const int64_t width = stage_units<CellType>(p.step, Stage::kProductStage), first = member.first_unit<kStageIndex>();
+  const int units = member.units<kStageIndex>(stage_units<CellType>(p.step, kStageIndex));
+  weights.fill<S>(p.division.tf32, [&](int column, int64_t k) {
+    const int64_t gate = k / width;
+    S value = to_storage<S>(0);
+    if (column >= units) return value;
+    for_each_index<Stage::kProduct.count>([&](auto index) {
+      constexpr int kGate = Stage::kProduct.first + decltype(index)::value;
+      constexpr int kKernel = kernel_of<CellType>(kGate), kPlace = place_of<CellType>(kGate);
+      if (gate != decltype(index)::value) return;
+      const int64_t row = kernel_input_rows<CellType>(p.step, kKernel) + first + column;
+      value = p.step.kernels[kKernel][row * kernel_width<CellType>(p.step, kKernel) + kPlace * p.step.H + k % width];
+    });
+    return value;
+  });
+}
+
+// A stage of a step: from exchanged rows to exchanged rows.
+template <typename CellType, int kStageIndex, typename S>
+__device__ __forceinline__ void run_stage(const PersistentBackward<S>& p, const StepBackward<S>& step, Member& member,
+                                          const BlockWeights& weights) {
+  using C = Compute<S>;
+  using Stage = BackwardStage<CellType, kStageIndex>;
+  const Partial partial = block_partial<kStageIndex>(p.division);
+  const int units = member.units<kStageIndex>(stage_units<CellType>(step, kStageIndex));
+  const int64_t first_unit = member.first_unit<kStageIndex>(), in_stride = p.division.stage[kStageIndex].stride;
+  // The stage whose product takes this one's gradients is the other, if there are two.
+  const int64_t out_stride = p.division.stage[CellType::kStages - 1 - kStageIndex].stride;
+  const int64_t out_width = stage_units<CellType>(step, kStageIndex);
+  const S* in = p.exchanged_d_z[Stage::kProductStage][Stage::kProductStage == 0 ? (step.step + 1) % 2 : 0];
+  S* out = p.exchanged_d_z[kStageIndex][kStageIndex == 0 ? step.step % 2 : 0];
+  const bool product = !Stage::kLast || step.step + 1 < p.end;
+  for (int tile = 0; tile < member.rows(); tile += kPersistentRows) {
+    const int64_t first_row = member.first_row() + tile;
+    const int rows = smaller(member.rows() - tile, kPersistentRows);
+    UnitBackward<C> u{};
+    int i = threadIdx.x;
+    // What does not depend on the others is asked for before they are waited for.
+    if (i < rows * units) begin_unit<CellType, kStageIndex>(step, first_row + i / units, first_unit + i % units, u);
+    if (tile == 0) member.wait();
+    if (product) {
+      multiply_rows<S>(weights, {in + first_row * in_stride, in_stride, rows}, partial, p.division.tf32);
+      __syncthreads();
+    }
+    for (; i < rows * units; i += kPersistentThreads) {
+      const int row = i / units, unit = i % units;
+      if (i >= kPersistentThreads) {
+        u = {};
+        begin_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, u);
+      }
+      const C sum = product ? partial.total(unit, row, rows) : 0;
+      end_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, sum, u);
+      for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
+        constexpr int kColumn =
+            CellType::recurrent_column(CellType::kStage[kStageIndex].first + decltype(index)::value);
+        const int64_t place = decltype(index)::value * out_width + first_unit + unit;
+        out[(first_row + row) * out_stride + place] = to_factor<S>(u.d_z[kColumn], p.division.tf32);
+      });
+    }
+    __syncthreads();
+  }
+  member.pass_on();
+}
+
+template <typename CellType, typename S>
+__global__ void __launch_bounds__(kPersistentThreads, 1)
+    persistent_backward_kernel(const __grid_constant__ PersistentBackward<S> p) {
+  constexpr int kLast = CellType::kStages - 1;
+  Member member(p.division);
+  const BlockWeights first = block_weights<0>(p.division), second = block_weights<kLast>(p.division);
+  fill_weights<CellType, 0>(p, member, first);
+  if constexpr (kLast > 0) fill_weights<CellType, kLast>(p, member, second);
+  for (int64_t i = p.steps - 1; i >= 0; --i) {
+    StepBackward<S> step = step_of<CellType>(p, i);
+    if constexpr (kLast > 0) {
+      run_stage<CellType, kLast>(p, step, member, second);
+      step.d_h_in = {p.step.d_h, false};
+    }
+    run_stage<CellType, 0>(p, step, member, first);
+  }
+}
+
+template <typename S>
+Status persistent_backward(const PersistentBackward<S>& call, const PersistentPlan& plan, Cell cell, void* stream) {
+  return with_cell(cell, [&](auto c) {
+    return launch_cooperative(persistent_backward_kernel<decltype(c), S>, int64_t{plan.groups} * plan.blocks,
+                              kPersistentThreads, plan.shared_bytes, stream, call);
+  });
+}
+
+}  // namespace fused_rnn::cuda
