@@ -10,6 +10,9 @@
 #include "csrc/python/call.h"
 #include "csrc/sequence.h"
 
+#if defined(FUSED_RNN_CUDA)
+#include "csrc/python/cuda_plan.h"
+#endif
 #if defined(FUSED_RNN_CUDA) && !defined(FUSED_RNN_EMULATOR)
 #include "csrc/python/device_sequence.h"
 #endif
@@ -135,6 +138,9 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
         "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
   m.def("build_info", &describe_build, "What this build holds.");
+#if defined(FUSED_RNN_CUDA)
+  add_cuda_plan(m);
+#endif
 #if defined(FUSED_RNN_CUDA) && !defined(FUSED_RNN_EMULATOR)
   add_device_sequence(m);
 #endif

@@ -30,6 +30,7 @@ class Route:
     module: ModuleType
     device: str
     driver: str = "auto"
+    allow_tf32: bool = False
 
 
 @cache
@@ -95,6 +96,7 @@ def options(case: Case, inputs: Inputs, route: Route, time_major: bool, threads:
         "device": route.device,
         "threads": threads,
         "driver": route.driver,
+        "allow_tf32": route.allow_tf32,
     }
 
 

@@ -29,7 +29,7 @@ MAY_INCLUDE = {
     "cuda": {"csrc/sequence.h", "csrc/cells/"},
     ".": {"csrc/sequence.h", "csrc/cells/", "csrc/cpu/", "csrc/cuda/"},
     "tf": {"csrc/sequence.h", "csrc/check.h"},
-    "python": {"csrc/sequence.h", "csrc/check.h", "csrc/cuda/cublas.h"},
+    "python": {"csrc/sequence.h", "csrc/check.h", "csrc/cuda/cublas.h", "csrc/cuda/persistent_plan.h"},
 }
 # Headers from outside, by the folder that may know them; the C++ standard library is open to all.
 OUTSIDE = {

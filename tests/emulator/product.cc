@@ -1,4 +1,5 @@
 // Matrix products for the emulated module, in the place of cuBLAS: plain loops over host memory.
+#include <algorithm>
 #include <vector>
 
 #include "csrc/cuda/cublas.h"
@@ -25,12 +26,17 @@ void multiply(const Product& p) {
   using C = Compute<S>;
   const std::vector<C> a = load<S>(p.a, p.lda, p.transpose_a, p.M, p.K);
   const std::vector<C> b = load<S>(p.b, p.ldb, p.transpose_b, p.K, p.N);
-  std::vector<C> row(p.N);
+  constexpr int64_t kTerms = 64;  // that are summed first, or long sums would lose more digits than a BLAS's
+  std::vector<C> row(p.N), part(p.N);
   for (int64_t i = 0; i < p.M; ++i) {
     Result* c = static_cast<Result*>(p.c) + i * p.ldc;
     for (int64_t j = 0; j < p.N; ++j) row[j] = p.beta == 0 ? C(0) : static_cast<C>(p.beta) * to_compute(c[j]);
-    for (int64_t k = 0; k < p.K; ++k) {
-      for (int64_t j = 0; j < p.N; ++j) row[j] += a[i * p.K + k] * b[k * p.N + j];
+    for (int64_t first = 0; first < p.K; first += kTerms) {
+      std::fill(part.begin(), part.end(), C(0));
+      for (int64_t k = first; k < std::min(first + kTerms, p.K); ++k) {
+        for (int64_t j = 0; j < p.N; ++j) part[j] += a[i * p.K + k] * b[k * p.N + j];
+      }
+      for (int64_t j = 0; j < p.N; ++j) row[j] += part[j];
     }
     for (int64_t j = 0; j < p.N; ++j) c[j] = to_storage<Result>(row[j]);
   }
