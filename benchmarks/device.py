@@ -107,7 +107,11 @@ def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) ->
         if not options.no_build:
             seconds = build_core(target, progress)
     print("measuring the limits of the chip", flush=True)
-    measured = measure_limits(target)
+    measured, failures = {}, []
+    try:
+        measured = measure_limits(target)
+    except BuildError as error:  # the times are worth having without it
+        failures.append(f"the limits are an H200's by datasheet: {error}")
     started = worker.ask("start", seconds=_START_SECONDS)
     rates = worker.ask("rates", seconds=_START_SECONDS)
     return DeviceRun(
@@ -116,7 +120,7 @@ def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) ->
         seed=int(now.timestamp()) if options.seed is None else options.seed,
         drivers=options.drivers,
         plan=asdict(DevicePlan()),
-        limits=limits_from_measurements(measured, rates),
+        limits=limits_from_measurements(measured, rates) if measured else H200_DATASHEET,
         limits_measured=measured,
         library_rates=rates,
         gpu=started["gpu"],
@@ -125,6 +129,7 @@ def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) ->
         build_info=started["build_info"],
         build_seconds=seconds,
         machine=describe_machine(),
+        failures=failures,
     )
 
 
@@ -145,15 +150,15 @@ def measure_points(
 
         given = (point, run.drivers, run.seed + number, DevicePlan(**run.plan))
         try:
-            result = worker.ask("point", *given, seconds=min(_POINT_SECONDS, left), progress=progress)
+            result, usable = worker.ask("point", *given, seconds=min(_POINT_SECONDS, left), progress=progress)
         except DeviceWorkerError as error:
             run.failures.append(f"{format_point(point)}: FAILED: {error}")
             bar.write(run.failures[-1])
         else:
             run.results.append(result)
             bar.write("  ".join(row(result, run.columns, run.limits)))
-            if any(outcome.status == "failed" for outcome in result.outcomes.values()):
-                worker.close()  # an error of the device would end every later call of that process
+            if not usable:
+                worker.close()
         # A process that starts anew takes longer, and is no measure of a point.
         longest = max(longest, min(time.monotonic() - start, 4 * _FIRST_GUESS_SECONDS))
         bar.update()
@@ -171,7 +176,7 @@ def add_flashrnn(run: DeviceRun, count: int, end: float, bar: tqdm) -> None:
         worker = DeviceWorker()
         bar.set_description(f"{result.workload}: FlashRNN compiles")
         try:
-            found = worker.ask("flashrnn", result.workload, run.seed, DevicePlan(**run.plan), seconds=left)
+            found, _ = worker.ask("flashrnn", result.workload, run.seed, DevicePlan(**run.plan), seconds=left)
             result.outcomes[FLASHRNN] = found.outcomes[FLASHRNN]
         except DeviceWorkerError as error:
             result.outcomes[FLASHRNN] = Outcome("failed", str(error))

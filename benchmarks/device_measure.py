@@ -57,8 +57,8 @@ def failure(error: Exception) -> Outcome:
 
 def measure_point(
     progress: Progress, point: Workload, drivers: tuple[str, ...], seed: int, plan: DevicePlan
-) -> WorkloadResult:
-    """All contenders but FlashRNN."""
+) -> tuple[WorkloadResult, bool]:
+    """All contenders but FlashRNN; and whether this process can go on."""
     core = import_core()
 
     def prepare(entrant: Entrant, data: Data) -> Prepared:
@@ -69,7 +69,9 @@ def measure_point(
     return _measure(point, entrants(point, drivers), prepare, seed, plan, progress)
 
 
-def measure_flashrnn(progress: Progress, point: Workload, seed: int, plan: DevicePlan) -> WorkloadResult:
+def measure_flashrnn(
+    progress: Progress, point: Workload, seed: int, plan: DevicePlan
+) -> tuple[WorkloadResult, bool]:
     """FlashRNN alone."""
     from device_flashrnn import FlashRnn
 
@@ -84,7 +86,7 @@ def _measure(
     seed: int,
     plan: DevicePlan,
     progress: Progress,
-) -> WorkloadResult:
+) -> tuple[WorkloadResult, bool]:
     """Prepares and checks everyone, then times those who were right in turns."""
     result, ready = WorkloadResult(point), {}
     progress("reference")
@@ -98,14 +100,27 @@ def _measure(
         except Exception as error:  # whatever it raises is its result
             outcome = failure(error)
         result.outcomes[entrant.name] = outcome
+        if not usable():
+            return result, False
         if outcome.status == "ok":
             ready[entrant.name] = prepared
     del data, want
     _time(result, ready, plan, progress)
     ready.clear()
     gc.collect()
+    if not usable():
+        return result, False
     torch.cuda.empty_cache()
-    return result
+    return result, True
+
+
+def usable() -> bool:
+    """Whether the device still answers: an error inside a kernel ends every later call of its process."""
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _time(result: WorkloadResult, ready: dict[str, Prepared], plan: DevicePlan, progress: Progress) -> None:
