@@ -25,8 +25,8 @@ def plan_of(case: Case, dtype: str, *, backward: bool) -> dict[str, Any]:
     return plan(case.cell, dtype, T=case.T, B=case.B, H=case.H, P=case.output_width, backward=backward)
 
 
-# A group's rows in several tiles; several groups; more columns than are multiplied together; and weights beyond
-# what shared memory holds, in one stage and in both.
+# A group's rows in several tiles; several groups; more columns than are multiplied together; and weights that
+# shared memory has no room for, in one stage and in both.
 MANY_ROWS = Case("many_rows", "lstm", T=2, B=130, I=4, H=40)
 GROUPS = Case("groups", "gru", T=3, B=33, I=4, H=4, lengths=tuple(i % 4 for i in range(33)))
 WIDE = Case("wide", "lstm_peephole", T=2, B=2, I=3, H=90)
