@@ -117,12 +117,6 @@ void access(const void* memory, size_t bytes, bool write, bool as_flag) {
   });
 }
 
-Stamp last_writer(const void* memory) {
-  Stamp writer = kNever;
-  for_each_cell(memory, kGrain, [&](const Cell& cell) { writer = cell.writer; });
-  return writer;
-}
-
 Arena& arena() {
   static Arena all = [] {
     void* memory = mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -23,8 +23,6 @@ Arena& arena();
 
 // One access, of the thread that runs or of the host; as_flag: by an instruction for flags, which are no race.
 void access(const void* memory, size_t bytes, bool write, bool as_flag = false);
-// Who wrote this memory last.
-Stamp last_writer(const void* memory);
 
 // Memory that holds no value yet, whatever its bytes are; memory that is nobody's to touch.
 void mark_undefined(void* memory, size_t bytes);

@@ -4,39 +4,15 @@
 #include "tests/emulator/emulator.h"
 
 #include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <string>
 #include <vector>
 
 #include "csrc/cuda/launch.h"
+#include "tests/emulator/expect.h"
 
 namespace {
 
-constexpr int kThreads = 96, kBlocks = 5, kSeeds = 20;
-
-int failures = 0;
-
-void expect(bool true_of_it, const char* what) {
-  if (true_of_it) return;
-  std::printf("not so: %s\n", what);
-  ++failures;
-}
-
-bool says(const char* words) {
-  return std::strstr(cudaGetErrorString(cudaErrorLaunchFailure), words) != nullptr;
-}
-
-// Device memory of `count` floats.
-class DeviceFloats {
- public:
-  explicit DeviceFloats(int64_t count) { cudaMalloc(&memory_, count * sizeof(float)); }
-  ~DeviceFloats() { cudaFree(memory_); }
-  float* data() const { return static_cast<float*>(memory_); }
-
- private:
-  void* memory_ = nullptr;
-};
+constexpr int kThreads = 96, kBlocks = 5;
 
 // out [kBlocks, kThreads]: the value of the thread on the other end of the block, through shared memory.
 void reverse_kernel(float* out, bool with_barrier) {
@@ -205,6 +181,18 @@ void test_undefined_memory() {
          "a read of what another block left in shared memory is reported");
 }
 
+void test_many_barriers() {
+  const auto meet = [](int times) {
+    return emulator::launch(
+        [=] {
+          for (int i = 0; i < times; ++i) __syncthreads();
+        },
+        1, 2, 0);
+  };
+  expect(meet(16000) == cudaSuccess, "a kernel may have many barriers");
+  expect(meet(17000) != cudaSuccess && says("of block 0 met more barriers than"), "but not more than can be counted");
+}
+
 bool holds(const fused_rnn::Status& status, const char* words) {
   return status.message.find(words) != std::string::npos;
 }
@@ -252,6 +240,7 @@ int main() {
   test_divergence();
   test_bounds();
   test_undefined_memory();
+  test_many_barriers();
   test_launch_errors();
   test_half<__half>(__half2float, __float2half_rn, 0x7c00, "float16 rounds to nearest even");
   test_half<__nv_bfloat16>(__bfloat162float, __float2bfloat16_rn, 0x7f80, "bfloat16 rounds to nearest even");

@@ -56,11 +56,11 @@ void learn(Clock& clock, const Clock& other) {
   for (size_t i = 0; i < clock.size(); ++i) clock[i] = std::max(clock[i], other[i]);
 }
 
-// What each flag's last release published: what its thread knew, and the epoch of its own that it ended.
+// What each flag's last release published: what its thread knew, and the epoch of its own that it ended. (A plain store
+// to the flag since then publishes nothing; but who reads that store without a race knows of the release before it.)
 struct Released {
   std::shared_ptr<const Clock> known;
   uint32_t index = 0, epoch = 0;
-  Stamp stamp = kNever;
 };
 std::unordered_map<const void*, Released> released;
 
@@ -127,7 +127,7 @@ unsigned load_acquire(const unsigned* flag) {
   yield();
   access(flag, sizeof(*flag), false, true);
   const Released& last = released[flag];
-  if (last.stamp == last_writer(flag) && (*running->known)[last.index] < last.epoch) {
+  if ((*running->known)[last.index] < last.epoch) {
     const auto joined = std::make_shared<Clock>(*running->known);
     learn(*joined, *last.known);
     (*joined)[last.index] = last.epoch;
@@ -140,7 +140,7 @@ void store_release(unsigned* flag, unsigned value) {
   only_cooperative();
   check_epoch();
   access(flag, sizeof(*flag), true, true);
-  released[flag] = {running->known, index_of(*running), running->epoch, running->stamp | kFlag};
+  released[flag] = {running->known, index_of(*running), running->epoch};
   next_epoch(*running);
   *flag = value;
   note_progress();

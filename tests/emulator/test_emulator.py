@@ -42,10 +42,11 @@ def digest_under(seed: int) -> str:
     return done.stdout
 
 
-def test_emulator_finds_mistakes() -> None:
+@pytest.mark.parametrize("program", ["emulator_test", "cooperative_test", "warp_test"])
+def test_emulator_finds_mistakes(program: str) -> None:
     build_emulated_module()
     done = subprocess.run(
-        [str(REPOSITORY / "build" / "emulator" / "emulator_test")],
+        [str(REPOSITORY / "build" / "emulator" / program)],
         capture_output=True,
         text=True,
         check=False,
