@@ -1,6 +1,6 @@
 // The emulator on cooperative launches: blocks that exchange values through global memory, step by step, and every way
 // to get that wrong. Says nothing and ends with 0 if all is as it should be.
-#include <cmath>
+#include <string>
 #include <vector>
 
 #include "csrc/cuda/launch.h"

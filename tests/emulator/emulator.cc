@@ -29,7 +29,7 @@ enum class State { kReady, kAtBarrier, kAtMeeting, kDone };
 
 constexpr size_t kStackBytes = 64 << 10;
 // So many rounds of all blocks without a release of a flag, or a thread that ends, are a deadlock.
-constexpr int kPatience = 100000;
+constexpr int kPatience = 20000;
 
 struct Unmap {
   void operator()(void* stack) const { munmap(stack, kStackBytes); }

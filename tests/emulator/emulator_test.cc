@@ -157,6 +157,10 @@ void test_bounds() {
   }
   cudaFree(memory);
   expect(touch(memory, 0, true) == cudaErrorIllegalAddress, "an access to memory that was freed is reported");
+  for (int time = 0; time < 2; ++time) {
+    expect(touch(nullptr, 3, true) == cudaErrorIllegalAddress && says("touched address 12, which is not in memory"),
+           "a fault is reported, and the next one too");
+  }
   const auto past_shared = [] { static_cast<volatile float*>(emulator::shared_memory())[threadIdx.x] = 0; };
   expect(emulator::launch(past_shared, 1, 32, 32 * sizeof(float)) == cudaSuccess, "all of shared memory may be used");
   expect(emulator::launch(past_shared, 1, 33, 32 * sizeof(float)) == cudaErrorIllegalAddress,
