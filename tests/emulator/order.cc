@@ -18,7 +18,7 @@ namespace {
 // Block and epoch share their bits: ordinary launches have many blocks, cooperative ones run for long.
 constexpr int kThreadBits = 10, kBlockEpochBits = 32, kEpochBits = 14, kCooperativeEpochBits = 28;
 static_assert(kMaxThreads == 1 << kThreadBits && kMaxBlocks == int64_t{1} << (kBlockEpochBits - kEpochBits));
-static_assert(kMaxCooperativeBlocks <= 1 << (kBlockEpochBits - kCooperativeEpochBits));
+static_assert(kMaxCooperativeBlocks == kProcessors && kProcessors <= 1 << (kBlockEpochBits - kCooperativeEpochBits));
 
 uint64_t launches = 0;
 
