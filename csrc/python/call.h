@@ -31,13 +31,16 @@ inline Cell cell_named(const std::string& name) {
   return cell;
 }
 
-inline DType dtype_of(const py::array& array) {
-  const std::string name = py::str(array.dtype().attr("name"));
+inline DType dtype_named(const std::string& name) {
   if (name == "float32") return DType::kFloat32;
   if (name == "float64") return DType::kFloat64;
   if (name == "float16") return DType::kFloat16;
   if (name == "bfloat16") return DType::kBFloat16;
   throw py::value_error("inputs must be float32, float64, float16 or bfloat16, got " + name);
+}
+
+inline DType dtype_of(const py::array& array) {
+  return dtype_named(py::str(array.dtype().attr("name")));
 }
 
 inline Shape shape_of(const py::array& array) {

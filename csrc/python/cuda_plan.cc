@@ -9,10 +9,6 @@
 namespace fused_rnn {
 namespace {
 
-DType dtype_named(const std::string& name) {
-  return dtype_of(py::array(py::dtype::from_args(py::module_::import("numpy").attr("dtype")(name)), 0));
-}
-
 py::dict cuda_plan(const std::string& cell, const std::string& dtype, int64_t T, int64_t B, int64_t H,
                    std::optional<int64_t> P, bool backward, bool allow_tf32, int processors, int shared_bytes) {
   SequenceParams params;
