@@ -97,9 +97,14 @@ if(build_cuda)
   target_sources(fused_rnn_kernels PRIVATE ${cuda_sources})
   fused_rnn_cuda_flags(flags target_names)
   set_target_properties(fused_rnn_kernels PROPERTIES CUDA_ARCHITECTURES OFF)
-  target_compile_options(fused_rnn_kernels PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;--threads=2;${flags}>")
+  # A kernel that keeps something in local memory is slower by far than it was written to be.
+  set(cuda_options --expt-relaxed-constexpr ${flags} -Xptxas=--warn-on-spills,--warn-on-local-memory-usage)
+  if(FUSED_RNN_WERROR)
+    list(APPEND cuda_options -Xptxas=--warning-as-error)
+  endif()
+  target_compile_options(fused_rnn_kernels PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:--threads=2;${cuda_options}>")
   target_compile_definitions(fused_rnn_kernels PUBLIC FUSED_RNN_CUDA PRIVATE
     "FUSED_RNN_CUDA_TARGETS=\"${target_names}\"")
   target_link_libraries(fused_rnn_kernels PUBLIC CUDA::cudart_static ${CMAKE_DL_LIBS})
+  include(${csrc}/cuda/resources.cmake)
 endif()
