@@ -3,7 +3,7 @@
     python benchmarks/device.py --all                    about 40 points, the most important first
     python benchmarks/device.py --suite deepbench        DeepBench's LSTM and GRU rows, long ones cut
     python benchmarks/device.py --point lstm,64,256,1024,1024,bfloat16,training     repeatable
-    python benchmarks/device.py --all --dry-run          the points and their floors; needs no GPU
+    python benchmarks/device.py --all --dry-run          points, floors, predictions; needs no GPU
 
 Needs nvcc, CMake, ninja, pybind11 and a torch with cuDNN, but no TensorFlow: builds the core for this GPU
 alone, measures the chip's limits, checks every result against float64, then times with CUDA events on
@@ -33,6 +33,7 @@ from device_points import (
     format_point,
     parse_point,
 )
+from device_prediction import find_planner
 from device_report import DeviceRun, dry_run_lines, problems, row, summary, write_json
 from device_worker import DeviceWorker, DeviceWorkerError
 from measure import Outcome
@@ -62,7 +63,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seed", type=int, help="of the random data; default: another in each run")
     add("--no-build", action="store_true", help="take build/device as it is")
-    add("--dry-run", action="store_true", help="print points and floors by an H200's datasheet, and stop")
+    add("--dry-run", action="store_true", help="print points, floors and predictions for an H200, and stop")
     folder = Path(__file__).with_name("results")
     add("--output", type=Path, default=folder, metavar="DIR", help="for the JSON and the plot")
     options = parser.parse_args(arguments)
@@ -114,6 +115,11 @@ def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) ->
         failures.append(f"the limits are an H200's by datasheet: {error}")
     started = worker.ask("start", seconds=_START_SECONDS)
     rates = worker.ask("rates", seconds=_START_SECONDS)
+    predictions = {}
+    try:
+        predictions = worker.ask("predictions", options.points, seconds=_START_SECONDS)
+    except DeviceWorkerError as error:  # likewise
+        failures.append(f"the core predicts nothing: {error}")
     return DeviceRun(
         date=now.isoformat(timespec="seconds"),
         suite=options.suite or ("points" if options.point and not options.all else "all"),
@@ -127,6 +133,7 @@ def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) ->
         driver=driver_version(),
         versions=started["versions"],
         build_info=started["build_info"],
+        predictions=predictions,
         build_seconds=seconds,
         machine=describe_machine(),
         failures=failures,
@@ -156,7 +163,7 @@ def measure_points(
             bar.write(run.failures[-1])
         else:
             run.results.append(result)
-            bar.write("  ".join(row(result, run.columns, run.limits)))
+            bar.write("  ".join(row(run, result, run.columns)))
             if not usable:
                 worker.close()
         # A process that starts anew takes longer, and is no measure of a point.
@@ -200,7 +207,7 @@ def main() -> int:
     """Runs the script; returns the exit code."""
     start, options = time.monotonic(), parse_arguments()
     if options.dry_run:
-        print("\n".join(dry_run_lines(options.points, H200_DATASHEET)))
+        print("\n".join(dry_run_lines(options.points, H200_DATASHEET, find_planner())))
         return 0
     now, worker = datetime.now().astimezone(), DeviceWorker()
     end = start + options.budget

@@ -198,16 +198,18 @@ def _to_torch(array: Any) -> torch.Tensor:
 
 
 class FusedSequence:
-    """The core. `driver` is handed over only where one is forced."""
+    """The core; `driver` is that of its passes: auto, stepwise or persistent."""
 
     def __init__(self, core: ModuleType, point: Workload, data: Data, driver: str = "auto") -> None:
         self._training = point.mode == "training"
-        options: dict[str, Any] = {"time_major": True, "allow_tf32": point.dtype == "tf32"}
+        options: dict[str, Any] = {
+            "time_major": True,
+            "allow_tf32": point.dtype == "tf32",
+            "driver": driver,
+        }
         if self._training:
             options["d_y"] = _to_numpy(data.d_y)
             options["d_final_state"] = [_to_numpy(part) for part in data.d_final_state]
-        if driver != "auto":
-            options["driver"] = driver
         self._sequence = core.DeviceSequence(
             point.cell,
             _to_numpy(data.x),
@@ -228,6 +230,11 @@ class FusedSequence:
         """Milliseconds of each call."""
         times: list[float] = self._sequence.time("training" if self._training else "inference", repeats)
         return times
+
+    def time_parts(self, repeats: int) -> dict[str, list[float]]:
+        """The same of the forward and the backward pass alone; nothing in inference, which has one."""
+        parts = ("forward", "backward") if self._training else ()
+        return {part: self._sequence.time(part, repeats) for part in parts}
 
 
 def reference(point: Workload, data: Data) -> Tensors:

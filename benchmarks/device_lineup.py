@@ -50,6 +50,11 @@ def fused_name(driver: str) -> str:
     return FUSED if driver == "auto" else f"{FUSED} {driver}"
 
 
+def driver_of(name: str) -> str:
+    """The way back."""
+    return name.removeprefix(FUSED).strip() or "auto"
+
+
 def entrants(point: Workload, drivers: tuple[str, ...] = ()) -> list[Entrant]:
     """The core, with other drivers where they are asked for, and torch in the point's dtype.
 

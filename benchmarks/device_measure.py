@@ -142,3 +142,16 @@ def _time(result: WorkloadResult, ready: dict[str, Prepared], plan: DevicePlan, 
     for name, times in samples.items():
         if times and result.outcomes[name].status == "ok":
             result.outcomes[name].samples = summarise([1e-3 * time for time in times])
+    for name, prepared in ready.items():
+        if isinstance(prepared, FusedSequence) and result.outcomes[name].samples is not None:
+            progress(f"timing the passes of {name}")
+            _time_parts(result.outcomes[name], prepared, calls[name])
+
+
+def _time_parts(outcome: Outcome, prepared: FusedSequence, calls: int) -> None:
+    """Fills in the passes: what the core predicts, it predicts of each."""
+    try:
+        for part, times in prepared.time_parts(calls).items():
+            outcome.parts[part] = summarise([1e-3 * time for time in times])
+    except Exception as error:  # the whole call has been timed, and stays
+        outcome.message = f"its passes: {failure(error).message}"

@@ -3,11 +3,13 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from device_floor import DeviceLimits, floor_seconds
-from device_lineup import FLASHRNN, FUSED, TOLERANCES, TORCH, TORCH_FLOAT16, cudnn_path, fused_name
+from device_lineup import FLASHRNN, FUSED, TOLERANCES, TORCH, TORCH_FLOAT16, cudnn_path, driver_of, fused_name
 from device_points import format_point
+from device_prediction import PLAN_LEGEND, Prediction, comparison, plan_lines, predicted_us
 from measure import Outcome, WorkloadResult
 from workload import Workload
 
@@ -21,7 +23,8 @@ LEGEND = (
     "ours us: of one step, T steps a call. x: a time as a multiple of ours (above 1: ours is faster).",
     "torch: cuDNN in the point's dtype; s: its standard kernels, all that TensorFlow gets; p and h:",
     "its persistent ones, for float16 LSTMs and for small H. +-: half the distance of the quartiles.",
-    "floor: the least time by the limits above (device_floor.py says how).",
+    "floor: the least time by the limits above (device_floor.py says how). pred. us: ours us as the core",
+    "predicts it, the large products at the limits' rate (device_prediction.py).",
 )
 
 
@@ -41,6 +44,7 @@ class DeviceRun:
     driver: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     build_info: dict[str, Any] = field(default_factory=dict)
+    predictions: dict[Workload, Prediction] = field(default_factory=dict)
     build_seconds: float | None = None
     machine: dict[str, Any] = field(default_factory=dict)
     results: list[WorkloadResult] = field(default_factory=list)
@@ -77,12 +81,22 @@ def _spread(outcome: Outcome) -> str:
     return f"{(samples.upper_quartile_ms - samples.lower_quartile_ms) / 2 / samples.median_ms:.0%}"
 
 
-def _own_cells(result: WorkloadResult) -> list[str]:
-    outcome = result.outcomes.get(FUSED, Outcome("-"))
+def predicted_step(run: DeviceRun, point: Workload) -> float | None:
+    """Predicted microseconds of a step, all passes; None without a prediction of every pass."""
+    prediction = run.predictions.get(point)
+    if prediction is None:
+        return None
+    found = predicted_us(point, prediction, run.limits)
+    return sum(found.values()) if len(found) == len(prediction.passes) else None
+
+
+def _own_cells(run: DeviceRun, result: WorkloadResult) -> list[str]:
+    outcome, predicted = result.outcomes.get(FUSED, Outcome("-")), predicted_step(run, result.workload)
+    expected = "-" if predicted is None else f"{predicted:.2f}"
     if outcome.samples is None:
-        return [outcome.status.upper(), "-", "-"]
+        return [outcome.status.upper(), "-", expected, "-"]
     median = outcome.samples.median_ms
-    return [f"{median:.4g}", f"{1e3 * median / result.workload.case.steps:.2f}", _spread(outcome)]
+    return [f"{median:.4g}", f"{1e3 * median / result.workload.case.steps:.2f}", expected, _spread(outcome)]
 
 
 def _peer_cell(result: WorkloadResult, name: str) -> str:
@@ -99,14 +113,14 @@ def _peer_cell(result: WorkloadResult, name: str) -> str:
     return f"{outcome.samples.median_ms:.4g}{ratio}{path}"
 
 
-def row(result: WorkloadResult, columns: list[str], limits: DeviceLimits) -> list[str]:
+def row(run: DeviceRun, result: WorkloadResult, columns: list[str]) -> list[str]:
     """A point's line of the table."""
-    point, share = result.workload, floor_share(result, limits)
-    least = 1e3 * floor_seconds(point, limits)
+    point, share = result.workload, floor_share(result, run.limits)
+    least = 1e3 * floor_seconds(point, run.limits)
     return [
         f"{point.cell.removesuffix('_reset_after')} {point.mode[:5]} {point.case}",
         point.dtype,
-        *_own_cells(result),
+        *_own_cells(run, result),
         *(_peer_cell(result, name) for name in columns),
         f"{least:.3g}",
         "-" if share is None else f"{share:.0%}",
@@ -116,13 +130,49 @@ def row(result: WorkloadResult, columns: list[str], limits: DeviceLimits) -> lis
 def table(run: DeviceRun) -> list[str]:
     """All points, with what they were measured beside."""
     columns = [name for name in run.columns if any(name in result.outcomes for result in run.results)]
-    heads = ["point B,T,I,H", "dtype", "ours ms", "ours us", "+-", *columns, "floor ms", "of floor"]
-    rows = [heads, *(row(result, columns, run.limits) for result in run.results)]
+    heads = [
+        "point B,T,I,H",
+        "dtype",
+        "ours ms",
+        "ours us",
+        "pred. us",
+        "+-",
+        *columns,
+        "floor ms",
+        "of floor",
+    ]
+    rows = [heads, *(row(run, result, columns) for result in run.results)]
     widths = [max(len(cells[n]) for cells in rows) for n in range(len(heads))]
     return [
         "  ".join(cell.ljust(widths[n]) if n < 2 else cell.rjust(widths[n]) for n, cell in enumerate(cells))
         for cells in rows
     ]
+
+
+def measured_us(result: WorkloadResult, name: str) -> dict[str, float]:
+    """Microseconds a step of a fused contender, by pass where those were timed; an inference is one pass."""
+    outcome, steps = result.outcomes[name], result.workload.case.steps
+    if outcome.samples is None:
+        return {}
+    parts = outcome.parts or ({"forward": outcome.samples} if result.workload.mode == "inference" else {})
+    return {part: 1e3 * samples.median_ms / steps for part, samples in parts.items()}
+
+
+def comparison_lines(run: DeviceRun) -> list[str]:
+    """How far the predictions are off, by the driver that ran the pass."""
+    ratios: dict[str, list[float]] = {}
+    for result in run.results:
+        prediction = run.predictions.get(result.workload)
+        if prediction is None:
+            continue
+        for name in result.outcomes:
+            driver = driver_of(name)
+            for part, us in measured_us(result, name).items() if name.startswith(FUSED) else ():
+                expected = predicted_us(result.workload, prediction, run.limits, driver).get(part)
+                ran = prediction.passes[part].driver if driver == "auto" else driver
+                if expected is not None:
+                    ratios.setdefault(f"{ran}, {part}", []).append(expected / us)
+    return ["", *(comparison(ran, ratios[ran]) for ran in sorted(ratios))] if ratios else []
 
 
 def limit_lines(limits: DeviceLimits) -> list[str]:
@@ -145,7 +195,7 @@ def limit_lines(limits: DeviceLimits) -> list[str]:
 
 def summary(run: DeviceRun) -> list[str]:
     """What is printed last."""
-    lines = ["", *limit_lines(run.limits), "", *LEGEND, "", *table(run)]
+    lines = ["", *limit_lines(run.limits), "", *LEGEND, "", *table(run), *comparison_lines(run)]
     if run.left_out:
         lines += ["", f"Left out, for the time budget: {len(run.left_out)}"]
         lines += [f"  {format_point(point)}" for point in run.left_out]
@@ -153,21 +203,28 @@ def summary(run: DeviceRun) -> list[str]:
     return lines + (["", "Problems:", *(f"  {text}" for text in found)] if found else [])
 
 
-def dry_run_lines(points: list[Workload], limits: DeviceLimits) -> list[str]:
-    """The points with their floors, nothing measured."""
+def dry_run_lines(points: list[Workload], limits: DeviceLimits, planner: ModuleType | None) -> list[str]:
+    """The points with their floors and what `planner` plans for them; nothing measured."""
     lines = [*limit_lines(limits), "", f"{'point':<64}{'floor ms':>10}{'us a step':>11}  torch's cuDNN path"]
     for point in points:
         least = floor_seconds(point, limits)
         step = 1e6 * least / point.case.steps
         path = cudnn_path(point, point.dtype)
         lines.append(f"{format_point(point):<64}{1e3 * least:>10.3g}{step:>11.2f}  {path}")
-    return [*lines, f"{len(points)} points"]
+    lines += [f"{len(points)} points", ""]
+    if planner is None:
+        return [
+            *lines,
+            "No plans: they need fused_rnn_core built with CUDA, or build/emulator, and ml_dtypes.",
+        ]
+    return [*lines, *PLAN_LEGEND, "", *plan_lines(points, planner, limits)]
 
 
-def _result_json(result: WorkloadResult, limits: DeviceLimits) -> dict[str, Any]:
-    point = result.workload
+def _result_json(run: DeviceRun, result: WorkloadResult) -> dict[str, Any]:
+    point, limits, prediction = result.workload, run.limits, run.predictions.get(result.workload)
     found: dict[str, Any] = {
         "point": format_point(point),
+        "prediction": None if prediction is None else asdict(prediction),
         "floor_ms": 1e3 * floor_seconds(point, limits),
         "flop": point.flop,
         "outcomes": {},
@@ -178,6 +235,11 @@ def _result_json(result: WorkloadResult, limits: DeviceLimits) -> dict[str, Any]
             dtype = "float16" if name == TORCH_FLOAT16 else point.dtype
             entry["cudnn_path"] = cudnn_path(point, dtype)
         entry["share_of_floor"] = floor_share(result, limits, name)
+        if name.startswith(FUSED):
+            entry["predicted_us"] = (
+                {} if prediction is None else predicted_us(point, prediction, limits, driver_of(name))
+            )
+            entry["measured_us"] = measured_us(result, name)
         found["outcomes"][name] = entry
     return found
 
@@ -185,12 +247,14 @@ def _result_json(result: WorkloadResult, limits: DeviceLimits) -> dict[str, Any]
 def write_json(run: DeviceRun, path: Path) -> None:
     """Everything, one file."""
     content = {
-        name: value for name, value in vars(run).items() if name not in ("results", "left_out", "limits")
+        name: value
+        for name, value in vars(run).items()
+        if name not in ("results", "left_out", "limits", "predictions")
     }
     content |= {
         "limits": asdict(run.limits),
         "tolerances": TOLERANCES,
         "left_out": [format_point(point) for point in run.left_out],
-        "results": [_result_json(result, run.limits) for result in run.results],
+        "results": [_result_json(run, result) for result in run.results],
     }
     path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")

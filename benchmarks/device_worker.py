@@ -13,6 +13,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+from workload import Workload
+
 Progress = Callable[[str], None]
 
 
@@ -31,6 +33,7 @@ def _serve(connection: Connection) -> None:
         os.dup2(log.fileno(), 2)
     import device_measure  # only here: it imports torch
     from device_contenders import library_rates
+    from device_prediction import Prediction, predict
 
     def progress(text: str) -> None:
         connection.send(("stage", text))
@@ -38,9 +41,13 @@ def _serve(connection: Connection) -> None:
     def start() -> dict[str, Any]:
         return device_measure.start() | {"build_info": import_core().build_info()}
 
+    def predictions(points: list[Workload]) -> dict[Workload, Prediction]:
+        return {point: predict(import_core(), point) for point in points}
+
     questions: dict[str, Callable[..., Any]] = {
         "start": start,
         "rates": library_rates,
+        "predictions": predictions,
         "point": partial(device_measure.measure_point, progress),
         "flashrnn": partial(device_measure.measure_flashrnn, progress),
     }

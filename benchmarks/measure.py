@@ -27,6 +27,7 @@ class Outcome:
     worst_tensor: str = ""
     error: float | None = None
     samples: Samples | None = None
+    parts: dict[str, Samples] = field(default_factory=dict)  # of a call, where its contender can time them
 
 
 @dataclass

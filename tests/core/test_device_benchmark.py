@@ -36,6 +36,7 @@ from device_points import (
     format_point,
     parse_point,
 )
+from device_prediction import PassPlan, Prediction
 from device_report import DeviceRun, problems, summary, write_json
 from device_worker import DeviceWorker, DeviceWorkerError
 from measure import Outcome, WorkloadResult
@@ -238,6 +239,7 @@ def made_up_run() -> DeviceRun:
         )
 
     first, second, third, *rest = all_points()
+    plan = PassPlan("persistent", persistent_us=1.5, stepwise_us=4.5)
     return DeviceRun(
         date="2026-01-02T03:04:05",
         suite="all",
@@ -260,6 +262,7 @@ def made_up_run() -> DeviceRun:
             ),
             WorkloadResult(second, {FUSED: Outcome("wrong", "d_x is off"), TORCH: timed(7.0)}),
         ],
+        predictions={first: Prediction(plan), second: Prediction(plan, plan)},
         failures=[f"{format_point(third)}: FAILED: timing fused: no answer within 60 s"],
         left_out=rest[-2:],
     )
@@ -290,6 +293,13 @@ def test_the_report_says_what_was_found(tmp_path: Path) -> None:
     assert found[FUSED]["share_of_floor"] == pytest.approx(share)
     assert found[FUSED]["samples"]["median_ms"] == pytest.approx(2.0)
     assert (found[TORCH]["cudnn_path"], found[TORCH_FLOAT16]["cudnn_path"]) == ("standard", "persistent")
+    # 2 ms are 1.95 us a step; x . W of it takes 1.51e8 flop.
+    auto = 1.5 + 2e6 * 16 * 768 * 4 * 768 / 989e12
+    assert f"{auto:.2f}" in text and "predicted / measured, stepwise, forward, 1 passes: median 1.17" in text
+    assert found[FUSED]["predicted_us"] == {"forward": pytest.approx(auto)}
+    assert found["fused stepwise"]["predicted_us"]["forward"] == pytest.approx(auto + 3)
+    assert found[FUSED]["measured_us"] == {"forward": pytest.approx(2e3 / 1024)}
+    assert content["results"][0]["prediction"]["forward"]["driver"] == "persistent"
     assert content["left_out"] == [format_point(point) for point in run.left_out]
     for results in (run.results, []):
         write_plot(replace(run, results=results), path.with_suffix(".png"))
@@ -322,6 +332,7 @@ class SequenceOnTheCpu:
         self._module = pytest.importorskip("fused_rnn_core", reason="the core is not built")
         self._cell, self._given, self._options = cell, given, options
         lstm = cell == "lstm"
+        assert options["driver"] in DRIVERS
         self._names = ["kernel", "bias"] if lstm else ["gate_kernel", "candidate_kernel"]
         self._names += [] if lstm else ["gate_bias", "candidate_bias", "recurrent_bias"]
         self._outputs: dict[str, np.ndarray] = {}
@@ -352,6 +363,9 @@ class SequenceOnTheCpu:
     def outputs(self) -> dict[str, np.ndarray]:
         return self._outputs
 
+    def time(self, what: str, repeats: int) -> list[float]:
+        return [{"inference": 1.0, "forward": 2.0, "backward": 3.0, "training": 5.0}[what]] * repeats
+
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -371,8 +385,11 @@ def test_contenders_agree(cell: str, dtype: str, mode: str, monkeypatch: pytest.
     data = device_contenders.make_data(point, seed=3)
     want = device_contenders.reference(point, data)
     assert len(want) == {"lstm": (3, 8), "gru_reset_after": (2, 9)}[cell][mode == "training"]
+    fused = device_contenders.FusedSequence(Core, point, data, "persistent")  # type: ignore[arg-type]
+    both = {"forward": [2.0, 2.0], "backward": [3.0, 3.0]}
+    assert (fused.time(1), fused.time_parts(2)) == (([5.0], both) if mode == "training" else ([1.0], {}))
     for contender in (
-        device_contenders.FusedSequence(Core, point, data),  # type: ignore[arg-type]
+        fused,
         device_contenders.TorchLayer(point, data, dtype),
     ):
         assert compare(contender.outputs(), want, TOLERANCES[dtype]).status == "ok"

@@ -1,0 +1,68 @@
+"""What benchmarks/device_prediction.py makes of the core's plans, which the emulated module has too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from core.sequence import build_emulated_module
+from device_floor import H200_DATASHEET
+from device_points import all_points, parse_point
+from device_prediction import PassPlan, Prediction, predict, predicted_us, products_us
+from device_report import dry_run_lines
+
+
+def test_predictions_are_the_cores() -> None:
+    module = build_emulated_module()
+    point = parse_point("lstm,64,256,1024,1024,bfloat16,training")
+    found = predict(module, point, H200_DATASHEET)
+    for backward, plan in enumerate((found.forward, found.backward)):
+        case = point.case
+        of_core = module.cuda_plan(
+            "lstm",
+            "bfloat16",
+            case.steps,
+            case.batch,
+            case.hidden,
+            backward=bool(backward),
+            processors=132,
+            shared_bytes=227 << 10,
+        )
+        assert plan is not None and plan.driver == "persistent" and of_core["pays"]
+        assert (plan.groups, plan.blocks, plan.rows) == tuple(
+            of_core[n] for n in ("groups", "blocks", "rows")
+        )
+        assert (plan.persistent_us, plan.stepwise_us) == (of_core["step_us"], of_core["stepwise_step_us"])
+        (stage,) = of_core["stages"]
+        # What stays and what is streamed are the block's share of R, in whole pieces of 64 bytes of depth.
+        depth = 1024 * (4 if backward else 1) * 2
+        assert plan.kept_bytes + plan.streamed_bytes == stage["columns"] * depth
+        reads = 2 if not backward and stage["columns"] > 64 else 1
+        assert plan.exchanged_bytes == 64 * depth * plan.blocks * reads
+        assert plan.moved_bytes - plan.exchanged_bytes == plan.streamed_bytes * plan.blocks * plan.groups
+    for driver, us in (("persistent", found.forward.persistent_us), ("stepwise", found.forward.stepwise_us)):
+        both = predicted_us(point, found, H200_DATASHEET, driver)
+        assert us is not None
+        assert both["forward"] == pytest.approx(us + products_us(point, H200_DATASHEET))
+        assert set(both) == {"forward", "backward"}
+    assert products_us(point, H200_DATASHEET, True) == pytest.approx(3 * products_us(point, H200_DATASHEET))
+    assert predict(module, replace(point, mode="inference"), H200_DATASHEET).backward is None
+
+
+def test_what_only_one_driver_can_run_says_so() -> None:
+    point = parse_point("lstm,1,1,8,8,float32,inference")
+    assert predict(build_emulated_module(), point, H200_DATASHEET).forward.driver == "stepwise"
+    tiny = replace(H200_DATASHEET, shared_bytes=1)
+    plan = predict(build_emulated_module(), point, tiny).forward
+    assert plan == PassPlan("stepwise", "this GPU is too small for it")
+    assert predicted_us(point, Prediction(plan), tiny) == {}
+
+
+def test_dry_run_shows_the_plans() -> None:
+    points = all_points()
+    lines = dry_run_lines(points, H200_DATASHEET, build_emulated_module())
+    assert sum(" forward " in line for line in lines) == len(points)
+    assert sum(" backward " in line for line in lines) == sum(point.mode == "training" for point in points)
+    assert any("predictions from estimates, not measurements" in line for line in lines)
+    assert "No plans" in dry_run_lines(points, H200_DATASHEET, None)[-1]
