@@ -3,6 +3,7 @@
     python benchmarks/device.py --all                    about 40 points, the most important first
     python benchmarks/device.py --suite deepbench        DeepBench's LSTM and GRU rows, long ones cut
     python benchmarks/device.py --point lstm,64,256,1024,1024,bfloat16,training     repeatable
+    python benchmarks/device.py --sanitize               compute-sanitizer over a short list instead
     python benchmarks/device.py --all --dry-run          points, floors, predictions; needs no GPU
 
 Needs nvcc, CMake, ninja, pybind11 and a torch with cuDNN, but no TensorFlow: builds the core for this GPU
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from device_build import BuildError, build_core, gpu_target, measure_limits
+from device_build import BuildError, build_core, find_tool, gpu_target, measure_limits
 from device_floor import H200_DATASHEET, limits_from_measurements
 from device_lineup import DRIVERS, FLASHRNN, DevicePlan, offers_flashrnn
 from device_points import (
@@ -63,6 +64,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add("--seed", type=int, help="of the random data; default: another in each run")
     add("--no-build", action="store_true", help="take build/device as it is")
+    add("--sanitize", action="store_true", help="run a short list under compute-sanitizer, and stop")
     add("--dry-run", action="store_true", help="print points, floors and predictions for an H200, and stop")
     folder = Path(__file__).with_name("results")
     add("--output", type=Path, default=folder, metavar="DIR", help="for the JSON and the plot")
@@ -95,18 +97,36 @@ def driver_version() -> str:
     return done.stdout.split("\n")[0].strip()
 
 
-def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) -> DeviceRun:
-    """Builds, measures the limits and starts the worker."""
-    target = gpu_target()
-    seconds = None
-    with tqdm(desc="building the core", unit="line", dynamic_ncols=True, disable=options.no_build) as bar:
+def build(options: argparse.Namespace, target: str) -> float | None:
+    """Builds the core unless it is to be taken as it is; returns the seconds it took."""
+    if options.no_build:
+        return None
+    with tqdm(desc="building the core", unit="line", dynamic_ncols=True) as bar:
 
         def progress(line: str) -> None:
             bar.set_postfix_str(line[:60])
             bar.update()
 
-        if not options.no_build:
-            seconds = build_core(target, progress)
+        return build_core(target, progress)
+
+
+def sanitize(options: argparse.Namespace, end: float) -> int:
+    """Every tool of compute-sanitizer over the short list; returns the exit code."""
+    from device_sanitize import TOOLS, run_tool
+
+    build(options, gpu_target())
+    sanitizer, clean = find_tool("compute-sanitizer"), True
+    for tool in tqdm(TOOLS, unit="tool", dynamic_ncols=True):
+        found_nothing, line = run_tool(sanitizer, tool, max(1.0, end - time.monotonic()))
+        tqdm.write(line)
+        clean &= found_nothing
+    return int(not clean)
+
+
+def prepare(options: argparse.Namespace, worker: DeviceWorker, now: datetime) -> DeviceRun:
+    """Builds, measures the limits and starts the worker."""
+    target = gpu_target()
+    seconds = build(options, target)
     print("measuring the limits of the chip", flush=True)
     measured, failures = {}, []
     try:
@@ -212,6 +232,8 @@ def main() -> int:
     now, worker = datetime.now().astimezone(), DeviceWorker()
     end = start + options.budget
     try:
+        if options.sanitize:
+            return sanitize(options, end)
         run = prepare(options, worker, now)
         with tqdm(total=len(options.points), unit="point", dynamic_ncols=True) as bar:
             measure_points(run, options.points, worker, end, bar)

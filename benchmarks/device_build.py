@@ -26,7 +26,7 @@ def find_tool(name: str) -> str:
     places = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
     found = shutil.which(name, path=os.pathsep.join(places))
     if found is None:
-        raise BuildError(f"{name} was not found: it is needed to build for the GPU")
+        raise BuildError(f"{name} was not found beside this Python, on the PATH or in /usr/local/cuda/bin")
     return found
 
 
