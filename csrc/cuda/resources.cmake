@@ -22,6 +22,7 @@ endforeach()
 file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/cuda_resources)
 add_custom_target(cuda_resources
   COMMAND ${Python_EXECUTABLE} ${csrc}/../benchmarks/cuda_resources.py ${report_files}
+          --compiler ${CMAKE_CUDA_COMPILER_VERSION} --docs check
   DEPENDS ${report_files} ${csrc}/../benchmarks/cuda_resources.py
   COMMENT "Kernels, each with the most it takes on any GPU"
   VERBATIM)

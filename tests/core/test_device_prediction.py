@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from core.sequence import build_emulated_module
+import device_account
+from core.sequence import REPOSITORY, build_emulated_module
 from device_floor import H200_DATASHEET
 from device_points import all_points, parse_point
 from device_prediction import PassPlan, Prediction, predict, predicted_us, products_us
 from device_report import dry_run_lines
+from docs_table import read_table
 
 
 def test_predictions_are_the_cores() -> None:
@@ -48,6 +50,25 @@ def test_predictions_are_the_cores() -> None:
         assert set(both) == {"forward", "backward"}
     assert products_us(point, H200_DATASHEET, True) == pytest.approx(3 * products_us(point, H200_DATASHEET))
     assert predict(module, replace(point, mode="inference"), H200_DATASHEET).backward is None
+
+
+def test_the_documents_account_is_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/gpu.md; where this fails, `python benchmarks/device_account.py --write` writes it anew."""
+    assert read_table("account") == device_account.account(build_emulated_module())
+    monkeypatch.setattr("sys.argv", ["device_account.py"])
+    monkeypatch.setattr(device_account, "find_planner", build_emulated_module)
+    assert device_account.main() == 0
+    monkeypatch.setattr(device_account, "read_table", lambda name: ["another table"])
+    assert device_account.main() == 1
+    monkeypatch.setattr(device_account, "find_planner", lambda: None)
+    assert device_account.main() == 1
+
+
+def test_the_document_has_the_resources_of_every_source() -> None:
+    """Their figures are compared where nvcc is, by the target cuda_resources."""
+    sources = [path.stem for path in sorted((REPOSITORY / "csrc" / "cuda").glob("*.cu"))]
+    rows = [line.split("|")[1].strip(" `") for line in read_table("resources")[4:]]
+    assert rows == sources
 
 
 def test_what_only_one_driver_can_run_says_so() -> None:
