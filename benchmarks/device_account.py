@@ -39,9 +39,7 @@ def main() -> int:
     module = find_planner()
     try:
         if module is None:
-            raise TableError(
-                "no plans: build fused_rnn_core with CUDA, or tests/emulator; and install ml_dtypes"
-            )
+            raise TableError("no plans: build fused_rnn_core with CUDA, or tests/emulator")
         if options.write:
             write_table("account", account(module))
         if read_table("account") != account(module):

@@ -8,6 +8,7 @@ stand beside the floor, and in a report beside what was measured.
 import importlib
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from types import ModuleType
@@ -65,17 +66,11 @@ def find_planner() -> ModuleType | None:
     """A module that has cuda_plan: the core as built for a GPU, or the emulated one; None without either."""
     sys.path.append(str(EMULATOR))
     try:
-        import ml_dtypes  # noqa: F401  cuda_plan takes the name bfloat16 from it
-
         for find in (import_core, lambda: importlib.import_module("fused_rnn_core_emulated")):
-            try:
+            with suppress(ImportError):
                 module = find()
-            except ImportError:
-                continue
-            if hasattr(module, "cuda_plan"):
-                return module
-    except ImportError:
-        pass
+                if hasattr(module, "cuda_plan"):
+                    return module
     finally:
         sys.path.remove(str(EMULATOR))
     return None

@@ -215,7 +215,7 @@ def dry_run_lines(points: list[Workload], limits: DeviceLimits, planner: ModuleT
     if planner is None:
         return [
             *lines,
-            "No plans: they need fused_rnn_core built with CUDA, or build/emulator, and ml_dtypes.",
+            "No plans: they need fused_rnn_core built with CUDA, or build/emulator.",
         ]
     return [*lines, *PLAN_LEGEND, "", *plan_lines(points, planner, limits)]
 
