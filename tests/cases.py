@@ -225,6 +225,13 @@ SHORT = (
 LONG = SHORT + (
     Case("one_row", "", T=9, B=1, I=6, H=17, forget_bias=1.0),
     Case("one_row_h64", "", T=6, B=1, I=64, H=64),
+    Case("one_row_h65", "", T=31, B=1, I=33, H=65, forget_bias=1.0),
+    Case("one_row_large", "", T=131, B=1, I=3, H=430),
+    Case("two_rows_h70", "", T=7, B=2, I=70, H=70, lengths=(3, 7)),
+    Case("four_rows_h67", "", T=5, B=4, I=131, H=67, lengths=(5, 1, 4, 0), reverse=True),
+    Case("six_rows_h66", "", T=5, B=6, I=67, H=66),
+    Case("packed_h63", "", T=26, B=5, I=31, H=63),
+    Case("packed_h65", "", T=19, B=7, I=130, H=65, lengths=(19, 3, 0, 19, 7, 8, 19)),
     Case("one_unit", "", T=5, B=4, I=3, H=1),
     Case("one_input", "", T=4, B=3, I=1, H=16, forget_bias=1.0),
     Case("h63", "", T=4, B=5, I=31, H=63),

@@ -1,13 +1,15 @@
 // The forward pass on the CPU: one class for every cell and storage type.
 //
 // For a chunk of steps the input product x . W + bias goes into zx; then, step by step and stage by stage, a tile of
-// h . R ends with the complete preactivations of its units, and the cell is applied to them at once.
+// h . R ends with the complete preactivations of its units, and the cell is applied to them at once. A call that meets
+// its kernels with few rows reads them where they are (step_product.h); others pack them first.
 #pragma once
 
 #include "csrc/cpu/pack.h"
 #include "csrc/cpu/pointwise.h"
 #include "csrc/cpu/rows.h"
 #include "csrc/cpu/share.h"
+#include "csrc/cpu/step_product.h"
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
@@ -30,17 +32,20 @@ class ForwardDriver {
       zx_begin_[s] = zx_width_;
       if (!projects<C>(s)) zx_width_ += panels_[s] * StageTile<C, s>::template kColumns<T>;
     });
+    z_width_ = round_up(C::kInfo.gates * p_.H + (C::kInfo.projected ? p_.P : 0), kPanel<T>) + kPanel<T>;
+    if (in_place_) zx_width_ = z_width_;
     each_stage([&](auto stage) {
       constexpr int s = stage;
       const int64_t width = panels_[s] * StageTile<C, s>::template kColumns<T>;
-      packed_w_[s] = workspace.take<Terms<F>>(projects<C>(s) ? 0 : terms_of<F>(p_.I) * width);
-      packed_r_[s] = workspace.take<Terms<F>>(terms_of<F>(stage_depth(p_, s)) * width);
+      packed_w_[s] = workspace.take<Terms<F>>(in_place_ || projects<C>(s) ? 0 : terms_of<F>(p_.I) * width);
+      packed_r_[s] = workspace.take<Terms<F>>(in_place_ ? 0 : terms_of<F>(stage_depth(p_, s)) * width);
     });
     bias_ = workspace.take<T>(zx_width_);
-    recurrent_bias_ = workspace.take<T>(C::kRecurrentBias ? zx_width_ : 0);
+    recurrent_bias_ = workspace.take<T>(C::kRecurrentBias || in_place_ ? zx_width_ : 0);
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
-    chunk_rows_ = larger(4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
+    chunk_rows_ =
+        larger(in_place_ ? kInPlaceRows : 4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
     for (int64_t i = 0; i < plan_.blocks; ++i) take_block(workspace, blocks_[i]);
   }
 
@@ -54,8 +59,16 @@ class ForwardDriver {
 
  private:
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
+  static constexpr int64_t kInPlaceRows = 64;         // (step, row) pairs of a call whose kernels are not packed
+  static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;  // other types are converted meanwhile
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kSaved = C::kInfo.saved;
+
+  // Values of (step, row) pairs, gate by gate: panel by panel as tiles leave them, or in the kernels' order.
+  struct Gates {
+    const T* data;
+    int64_t row, gate;  // from one pair, and one gate, to the next
+  };
 
   // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
   struct Block {
@@ -67,7 +80,8 @@ class ForwardDriver {
     T* carry;      // [rows, kCarry, H_]
     F* x;          // [chunk pairs, I_]
     int64_t chunk_pairs;
-    T* zx;  // [stages, panels, chunk pairs, columns]
+    T* zx;  // [stages, panels, chunk pairs, columns]; or, of kernels in place, [chunk pairs, z_width_]
+    T* zh;  // [rows, z_width_], of kernels in place
   };
 
   template <typename Call>
@@ -100,11 +114,13 @@ class ForwardDriver {
     block.chunk_pairs = smaller(larger(chunk_rows_, count), count * p_.T);
     block.x = workspace.take<F>(block.chunk_pairs * I_);
     block.zx = workspace.take<T>(block.chunk_pairs * zx_width_);
+    block.zh = workspace.take<T>(in_place_ ? count * z_width_ : 0);
   }
 
   // Packs kernels and biases.
   void prepare(Team& team) {
     load_peepholes<C, S>(p_, peepholes_, H_);
+    if (in_place_) return load_biases();
     each_stage([&](auto stage) {
       constexpr int s = stage;
       team.share(panels_[s], [&](int, int64_t begin, int64_t end) {
@@ -132,6 +148,16 @@ class ForwardDriver {
         load_row(recurrent + unit, recurrent_bias_ + at, count, kUnits);
       }
     }
+  }
+
+  // The biases in the kernels' order.
+  void load_biases() {
+    for (int k = 0; k < C::kInfo.kernels; ++k) {
+      const int64_t gates = kernel_input_rows<C>(p_, k) > 0 ? C::kInfo.kernel_gates[k] : 0;  // a projection has no bias
+      load_row(static_cast<const S*>(p_.biases[k]), bias_ + first_gate<C>(k) * p_.H, gates * p_.H, gates * p_.H);
+    }
+    const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.biases - 1]);  // or zeros in its place
+    load_row(recurrent, recurrent_bias_, C::kRecurrentBias ? C::kInfo.gates * p_.H : 0, z_width_);
   }
 
   void run_block(Block& block, Team& team) {
@@ -174,6 +200,7 @@ class ForwardDriver {
       }
     });
     const int64_t pairs = rows.offset[end] - rows.offset[begin];
+    if (in_place_) return input_products_in_place(block, pairs, team);
     each_stage([&](auto stage) {
       constexpr int s = stage;
       using Tile = StageTile<C, s>;
@@ -192,8 +219,57 @@ class ForwardDriver {
     });
   }
 
+  // A kernel's product: left . its rows from `row` on, added to init, one row for all. A last panel's end falls where
+  // the next kernel's gates stand, whose product comes later.
+  StepProduct<S> product(int kernel, int64_t row, int64_t M, int64_t K, Left<T> left, const T* init, T* out) const {
+    const int64_t width = kernel_width<C>(p_, kernel), at = first_gate<C>(kernel) * p_.H;
+    const S* rows = static_cast<const S*>(p_.kernels[kernel]) + row * width;
+    return {M, K, width, left, {rows, width}, init + at, 0, out + at, z_width_};
+  }
+
+  void input_products_in_place(Block& block, int64_t pairs, Team& team) {
+    if constexpr (kMayStayInPlace) {
+      for (int k = 0; k < C::kInfo.kernels; ++k) {
+        const int64_t inputs = kernel_input_rows<C>(p_, k);
+        if (inputs == 0) continue;  // a projection
+        const StepProduct<S> p = product(k, 0, pairs, inputs, {block.x, I_, 1}, bias_, block.zx);
+        team.share(divide_up(p.N, kPanel<T>), [&](int, int64_t first, int64_t last) { step_product(p, first, last); });
+      }
+    }
+  }
+
+  template <int s>
+  void run_stage_in_place(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
+    if constexpr (kMayStayInPlace) {
+      const int64_t active = block.rows.active[step], members = team.members();
+      const Left<T> left = s == 0 ? Left<T>{block.h[step & 1], P_, 1} : Left<T>{block.operand, H_, 1};
+      for (int k = 0; k < C::kInfo.kernels; ++k) {
+        if (!in_stage<C>(k, s)) continue;
+        const int64_t inputs = kernel_input_rows<C>(p_, k), depth = stage_depth(p_, s);
+        StepProduct<S> p = product(k, inputs, active, depth, left, recurrent_bias_, block.zh);
+        // To and fro: each step begins with what the one before has left in the caches. And in as few parts as may be,
+        // since memory gives the most where rows are read in long runs.
+        p.backwards = (step & 1) != 0;
+        const int64_t panels = divide_up(p.N, kPanel<T>);
+        team.share(members, [&](int, int64_t first, int64_t last) {
+          step_product(p, panels * first / members, panels * last / members);
+        });
+      }
+      const T* zx = block.zx + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * z_width_;
+      auto cell = [&](int, int64_t first, int64_t last) {
+        for (int64_t panel = first; panel < last; ++panel) {
+          const int64_t at = StageTile<C, s>::kFirst * p_.H + panel * StageTile<C, s>::template kUnits<T>;
+          apply_cell<s>(block, step, 0, active, panel, {zx + at, z_width_, p_.H}, {block.zh + at, z_width_, p_.H});
+        }
+      };
+      const bool shared = active * stage_units<C>(p_, s) > kUnitsWorthSharing;
+      shared ? team.share(panels_[s], cell) : cell(0, 0, panels_[s]);
+    }
+  }
+
   template <int s>
   void run_stage(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
+    if (in_place_) return run_stage_in_place<s>(block, step, chunk_begin, team);
     const int64_t active = block.rows.active[step], depth = terms_of<F>(stage_depth(p_, s));
     const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
@@ -210,11 +286,8 @@ class ForwardDriver {
           const int64_t count = smaller(kBlockRows, active - row);
           tile_block<Tile::V>(count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
                               C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
-          if (options_.activation == Activation::kTanh) {
-            apply_cell<s, true>(block, step, row, count, panel, zx + row * kColumns, zh);
-          } else {
-            apply_cell<s, false>(block, step, row, count, panel, zx + row * kColumns, zh);
-          }
+          apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, kColumns, Tile::template kUnits<T>},
+                        {zh, kColumns, Tile::template kUnits<T>});
         }
       }
     });
@@ -235,25 +308,32 @@ class ForwardDriver {
     }
   }
 
-  // The pointwise part of a stage for the units of one panel, for `rows` rows from `row` on, whose zx and zh stand one
-  // after another.
+  // The pointwise part of a stage for the units of one panel, for `rows` rows from `row` on. zx and zh begin with the
+  // stage's first gate.
+  template <int s>
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, Gates zx, Gates zh) const {
+    if (options_.activation == Activation::kTanh) {
+      apply_cell<s, true>(block, step, row, rows, panel, zx, zh);
+    } else {
+      apply_cell<s, false>(block, step, row, rows, panel, zx, zh);
+    }
+  }
   template <int s, bool kTanh>
-  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, const T* zx,
-                  const T* zh) const {
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, Gates zx, Gates zh) const {
     CellOptions<T> options = options_;
     if constexpr (kTanh) options.activation = Activation::kTanh;  // so that no call stands in the usual loop
     using Tile = StageTile<C, s>;
-    constexpr int kUnits = Tile::template kUnits<T>, kColumns = Tile::template kColumns<T>;
+    constexpr int kUnits = Tile::template kUnits<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     for (int64_t m = 0; m < smaller(kAhead, rows); ++m) prefetch<s>(block, step, row + m, panel);
-    for (int64_t end = row + rows; row < end; ++row, zx += kColumns, zh += kColumns) {
+    for (int64_t end = row + rows; row < end; ++row, zx.data += zx.row, zh.data += zh.row) {
       if (row + kAhead < end) prefetch<s>(block, step, row + kAhead, panel);
       const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
       T saved[kSaved + 1][kUnits];
       ForwardUnits<T, F> at;
       for (int gate = 0; gate < Tile::kGates; ++gate) {
-        at.zx[Tile::kFirst + gate] = zx + gate * kUnits;  // past the end for a projection, which has none
-        at.zh[Tile::kFirst + gate] = zh + gate * kUnits;
+        at.zx[Tile::kFirst + gate] = zx.data + gate * zx.gate;  // past the end for a projection, which has none
+        at.zh[Tile::kFirst + gate] = zh.data + gate * zh.gate;
       }
       for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
       at.h_prev = block.h[step & 1] + row * P_ + unit;
@@ -298,8 +378,13 @@ class ForwardDriver {
   const SequenceForwardParams& p_;
   const int64_t H_, P_;  // with padding to whole panels, which may hold anything
   const int64_t I_;      // with padding to whole elements: zeros
+  // Whether kernels are read where they are: packing takes a read and a write of them and makes steps faster, but
+  // hardly those of a single row whose weights exceed the near caches.
+  const bool large_ = recurrent_bytes() > (1 << 21);
+  const bool in_place_ = kMayStayInPlace && ((large_ && p_.B == 1) || p_.T * p_.B <= (large_ ? kInPlaceRows : 32));
   const Sharing plan_;
   const CellOptions<T> options_;
+  int64_t z_width_;
   int64_t panels_[C::kStages], zx_begin_[C::kStages], zx_width_ = 0;  // zx holds each stage's panels in turn
   Terms<F>* packed_w_[C::kStages];                                    // [panels, I / kTerms, columns]
   Terms<F>* packed_r_[C::kStages];                                    // [panels, stage_depth / kTerms, columns]

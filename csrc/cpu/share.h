@@ -22,6 +22,8 @@ struct Sharing {
 constexpr int64_t kWorthSharing = 1 << 21;
 // The same for a single step, some 100 us: there may be a step of another layer that wants the other threads.
 constexpr int64_t kStepWorthSharing = 1 << 24;
+// Units that a cell must be applied to for the team to meet once more: about a microsecond.
+constexpr int64_t kUnitsWorthSharing = 1024;
 
 inline int64_t multiply_adds(const SequenceParams& params) {
   const CellInfo& info = cell_info(params.cell);

@@ -26,6 +26,7 @@ struct StepProduct {
   int64_t init_stride;
   T* out;  // [M, out_stride], rows of whole panels
   int64_t out_stride;
+  bool backwards = false;  // where b is read in streams: from its last row to its first
 };
 
 // Rows of b that are at work together: their pages are few enough for the processor's first table of pages, and what a
@@ -89,35 +90,47 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   });
 }
 
-// Rows of b at a time in the product of a single row: streams that the processor can foresee.
-constexpr int kStreams = 8;
+// The most rows of a for which b is read in streams, which is how memory gives the most; and those streams: as many
+// rows of b as the processor foresees, and whose factors registers hold.
+constexpr int64_t kStreamRows = smaller(4, kTileRows);
+template <int M>
+constexpr int kStreams = static_cast<int>(smaller(8, 3 * kTileRows / M));
 
-// Some columns, whole vectors, of the product of a single row with kCount rows of b: added to out.
-template <int kCount, typename T>
-void add_row_product(const T* a, int64_t a_column, Matrix<const T> b, int64_t columns, T* out) {
-  Vector<T> left[kCount];
-  for (int k = 0; k < kCount; ++k) left[k] = Vector<T>{} + a[k * a_column];
+// Some columns, whole vectors, of the product of M rows of a with kCount rows of b: added to out.
+template <int M, int kCount, typename T>
+void add_stream_product(Left<T> a, Matrix<const T> b, int64_t columns, T* out, int64_t out_stride) {
+  Vector<T> left[M][kCount];
+  for (int m = 0; m < M; ++m) {
+    for (int k = 0; k < kCount; ++k) left[m][k] = Vector<T>{} + a.data[m * a.row + k * a.column];
+  }
   for (int64_t n = 0; n < columns; n += kLanes<T>) {
-    Vector<T> sum = left[0] * load(b.data + n);
+    Vector<T> sum[M] = {};
 #pragma GCC unroll 8
-    for (int k = 1; k < kCount; ++k) sum += left[k] * load(b.data + k * b.stride + n);
-    store(out + n, load(out + n) + sum);
+    for (int k = 0; k < kCount; ++k) {
+      const Vector<T> right = load(b.data + k * b.stride + n);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sum[m] += left[m][k] * right;
+    }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) store(out + m * out_stride + n, load(out + m * out_stride + n) + sum[m]);
   }
 }
 
-// The columns [begin, end), whole vectors, of the product of a single row.
-template <typename T>
-void step_row_product(const StepProduct<T>& p, int64_t begin, int64_t end) {
-  if (p.init != p.out) memcpy(p.out + begin, p.init + begin, (end - begin) * sizeof(T));
-  int64_t k = 0;
-  for (; k + kStreams <= p.K; k += kStreams) {
-    add_row_product<kStreams>(p.a.data + k * p.a.column, p.a.column, {p.b.data + k * p.b.stride + begin, p.b.stride},
-                              end - begin, p.out + begin);
+// The columns [begin, end), whole vectors, of the product of M rows of a.
+template <int M, typename T>
+void step_stream_product(const StepProduct<T>& p, int64_t begin, int64_t end) {
+  for (int m = 0; m < M && p.init != p.out; ++m) {
+    memcpy(p.out + m * p.out_stride + begin, p.init + m * p.init_stride + begin, (end - begin) * sizeof(T));
   }
-  for (; k < p.K; ++k) {
-    add_row_product<1>(p.a.data + k * p.a.column, p.a.column, {p.b.data + k * p.b.stride + begin, p.b.stride},
-                       end - begin, p.out + begin);
-  }
+  const auto add = [&](auto count, int64_t k) {
+    add_stream_product<M, count>(Left<T>{p.a.data + k * p.a.column, p.a.row, p.a.column},
+                                 Matrix<const T>{p.b.data + k * p.b.stride + begin, p.b.stride}, end - begin,
+                                 p.out + begin, p.out_stride);
+  };
+  constexpr std::integral_constant<int, kStreams<M>> kMany;
+  const int64_t runs = p.K / kMany;
+  for (int64_t i = 0; i < runs; ++i) add(kMany, (p.backwards ? runs - 1 - i : i) * kMany);
+  for (int64_t k = runs * kMany; k < p.K; ++k) add(std::integral_constant<int, 1>(), k);
 }
 
 // The panels [begin, end) of the product.
@@ -128,9 +141,13 @@ void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
   constexpr int64_t kResultBytes = 256 * 1024;
   const int64_t row_bytes = kPanel<T> * static_cast<int64_t>(sizeof(T));
   if constexpr (std::is_same_v<S, T>) {
-    if (p.M == 1) {
+    if (p.M > 0 && p.M <= kStreamRows) {
       const int64_t whole = p.N / kPanel<T>;
-      step_row_product(p, begin * kPanel<T>, smaller(end, whole) * kPanel<T>);
+      with_rows(p.M, [&](auto rows) {
+        if constexpr (rows <= kStreamRows) {
+          step_stream_product<rows>(p, begin * kPanel<T>, smaller(end, whole) * kPanel<T>);
+        }
+      });
       begin = larger(begin, whole);
     }
   }

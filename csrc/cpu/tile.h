@@ -86,25 +86,26 @@ FUSED_RNN_FN void with_vectors(int64_t columns, F&& f) {
   }
 }
 
+// Calls f with a number of rows up to kTileRows, as a constant.
+template <typename F>
+FUSED_RNN_FN void with_rows(int64_t rows, F&& f) {
+  static_assert(kTileRows <= 6);
+  switch (rows) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, smaller(4, kTileRows)>());
+    case 5: return f(std::integral_constant<int, smaller(5, kTileRows)>());
+    case 6: return f(std::integral_constant<int, smaller(6, kTileRows)>());
+  }
+}
+
 // tile() for any number of rows up to kTileRows.
 template <int V, typename E, typename T, typename Right>
 void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, int64_t init_stride, T* out,
                int64_t out_stride) {
-  static_assert(kTileRows <= 6);
-  switch (rows) {
-    case 1: return tile<1, V>(K, a, b, init, init_stride, out, out_stride);
-    case 2: return tile<2, V>(K, a, b, init, init_stride, out, out_stride);
-    case 3: return tile<3, V>(K, a, b, init, init_stride, out, out_stride);
-    case 4:
-      if constexpr (kTileRows >= 4) tile<4, V>(K, a, b, init, init_stride, out, out_stride);
-      return;
-    case 5:
-      if constexpr (kTileRows >= 5) tile<5, V>(K, a, b, init, init_stride, out, out_stride);
-      return;
-    case 6:
-      if constexpr (kTileRows >= 6) tile<6, V>(K, a, b, init, init_stride, out, out_stride);
-      return;
-  }
+  with_rows(rows, [&](auto count)
+                      __attribute__((always_inline)) { tile<count, V>(K, a, b, init, init_stride, out, out_stride); });
 }
 
 // tile() for any number of rows and any depth: for up to kDepth rows of b at a time, which then stay in the first-level

@@ -132,10 +132,10 @@ FUSED_RNN_FN Vector<T> clamp(Vector<T> x, Vector<T> low, Vector<T> high) {
 #endif
 }
 
-FUSED_RNN_FN int64_t smaller(int64_t a, int64_t b) {
+FUSED_RNN_FN constexpr int64_t smaller(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
-FUSED_RNN_FN int64_t larger(int64_t a, int64_t b) {
+FUSED_RNN_FN constexpr int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 FUSED_RNN_FN constexpr int64_t divide_up(int64_t a, int64_t b) {
