@@ -59,15 +59,15 @@ class ForwardDriver {
 
  private:
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
-  static constexpr int64_t kInPlaceRows = 64;         // (step, row) pairs of a call whose kernels are not packed
+  static constexpr int64_t kInPlaceRows = 128;        // (step, row) pairs of a call whose kernels are not packed
   static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;  // other types are converted meanwhile
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kSaved = C::kInfo.saved;
 
-  // Values of (step, row) pairs, gate by gate: panel by panel as tiles leave them, or in the kernels' order.
+  // Where the gates of some rows stand: panel by panel as tiles leave them, or in the kernels' order.
   struct Gates {
-    const T* data;
-    int64_t row, gate;  // from one pair, and one gate, to the next
+    const T *zx, *zh;   // of the first row and the stage's first gate
+    int64_t row, gate;  // from one row, and one gate, to the next
   };
 
   // Rows that run through time together. All arrays are indexed by the row's place in `rows`.
@@ -259,7 +259,7 @@ class ForwardDriver {
       auto cell = [&](int, int64_t first, int64_t last) {
         for (int64_t panel = first; panel < last; ++panel) {
           const int64_t at = StageTile<C, s>::kFirst * p_.H + panel * StageTile<C, s>::template kUnits<T>;
-          apply_cell<s>(block, step, 0, active, panel, {zx + at, z_width_, p_.H}, {block.zh + at, z_width_, p_.H});
+          apply_cell<s>(block, step, 0, active, panel, {zx + at, block.zh + at, z_width_, p_.H});
         }
       };
       const bool shared = active * stage_units<C>(p_, s) > kUnitsWorthSharing;
@@ -286,8 +286,7 @@ class ForwardDriver {
           const int64_t count = smaller(kBlockRows, active - row);
           tile_block<Tile::V>(count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
                               C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
-          apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, kColumns, Tile::template kUnits<T>},
-                        {zh, kColumns, Tile::template kUnits<T>});
+          apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, zh, kColumns, Tile::template kUnits<T>});
         }
       }
     });
@@ -308,32 +307,32 @@ class ForwardDriver {
     }
   }
 
-  // The pointwise part of a stage for the units of one panel, for `rows` rows from `row` on. zx and zh begin with the
-  // stage's first gate.
+  // The pointwise part of a stage for the units of one panel, for `rows` rows from `row` on.
   template <int s>
-  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, Gates zx, Gates zh) const {
+  FUSED_RNN_FN void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel,
+                               const Gates& z) const {
     if (options_.activation == Activation::kTanh) {
-      apply_cell<s, true>(block, step, row, rows, panel, zx, zh);
+      apply_cell<s, true>(block, step, row, rows, panel, z);
     } else {
-      apply_cell<s, false>(block, step, row, rows, panel, zx, zh);
+      apply_cell<s, false>(block, step, row, rows, panel, z);
     }
   }
   template <int s, bool kTanh>
-  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, Gates zx, Gates zh) const {
+  void apply_cell(Block& block, int64_t step, int64_t row, int64_t rows, int64_t panel, Gates z) const {
     CellOptions<T> options = options_;
     if constexpr (kTanh) options.activation = Activation::kTanh;  // so that no call stands in the usual loop
     using Tile = StageTile<C, s>;
     constexpr int kUnits = Tile::template kUnits<T>;
     const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
     for (int64_t m = 0; m < smaller(kAhead, rows); ++m) prefetch<s>(block, step, row + m, panel);
-    for (int64_t end = row + rows; row < end; ++row, zx.data += zx.row, zh.data += zh.row) {
+    for (int64_t end = row + rows; row < end; ++row, z.zx += z.row, z.zh += z.row) {
       if (row + kAhead < end) prefetch<s>(block, step, row + kAhead, panel);
       const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
       T saved[kSaved + 1][kUnits];
       ForwardUnits<T, F> at;
       for (int gate = 0; gate < Tile::kGates; ++gate) {
-        at.zx[Tile::kFirst + gate] = zx.data + gate * zx.gate;  // past the end for a projection, which has none
-        at.zh[Tile::kFirst + gate] = zh.data + gate * zh.gate;
+        at.zx[Tile::kFirst + gate] = z.zx + gate * z.gate;  // past the end for a projection, which has none
+        at.zh[Tile::kFirst + gate] = z.zh + gate * z.gate;
       }
       for (int k = 0; k < C::kPeepholes; ++k) at.peephole[k] = peepholes_ + k * H_ + unit;
       at.h_prev = block.h[step & 1] + row * P_ + unit;
