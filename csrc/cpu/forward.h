@@ -59,7 +59,8 @@ class ForwardDriver {
 
  private:
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
-  static constexpr int64_t kInPlaceRows = 128;        // (step, row) pairs of a call whose kernels are not packed
+  // (step, row) pairs of a call whose kernels are not packed; two stages meet more often and gain less.
+  static constexpr int64_t kInPlaceRows = C::kStages > 1 ? 64 : 128;
   static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;  // other types are converted meanwhile
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kSaved = C::kInfo.saved;
