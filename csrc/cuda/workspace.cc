@@ -56,23 +56,19 @@ int64_t chunk_steps(int64_t bytes_per_step, int64_t chunk_bytes, int64_t T) {
   return std::max<int64_t>(1, std::min(T, chunk_bytes / std::max<int64_t>(1, bytes_per_step)));
 }
 
-// Chooses between the drivers. The persistent one runs where it can and where it is predicted to be faster, unless the
-// caller demands one of the two; not for a single step, which needs no exchange.
-bool choose_persistent(const SequenceParams& p, const PersistentPlan& plan) {
-  if (p.driver == CudaDriver::kStepwise || p.T <= 1 || !plan.why_not.empty()) return false;
-  return p.driver == CudaDriver::kPersistent || plan.pays;
-}
-
-// The stage whose product takes in the exchanged rows i: forward those of stage i, backward those that come from it.
+// Chooses between the drivers: the persistent one runs where it can and is predicted to be faster, unless the caller
+// demands one of the two; not for a single step, which needs no exchange. Then divides what it needs. The rows i are
+// forward the input of stage i, backward what comes from it.
 PersistentWorkspace take_persistent(const SequenceParams& p, bool forward, Pieces& pieces) {
   PersistentWorkspace w{};
+  if (p.driver == CudaDriver::kStepwise || p.T <= 1) return w;
   Gpu gpu{};
   if (Status status = describe_gpu(&gpu); !status.ok()) {
     w.plan.why_not = "there is no GPU";
     return w;
   }
   w.plan = forward ? plan_forward(p, gpu) : plan_backward(p, gpu);
-  w.chosen = choose_persistent(p, w.plan);
+  w.chosen = w.plan.why_not.empty() && (p.driver == CudaDriver::kPersistent || w.plan.pays);
   if (!w.chosen) return w;
   w.flags = pieces.take(w.plan.flag_bytes);
   const size_t begin = pieces.bytes();
