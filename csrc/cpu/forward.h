@@ -151,11 +151,11 @@ class ForwardDriver {
     }
   }
 
-  // The biases in the kernels' order.
+  // The biases in the kernels' order, and zeros: a projection has none.
   void load_biases() {
     for (int k = 0; k < C::kInfo.kernels; ++k) {
-      const int64_t gates = kernel_input_rows<C>(p_, k) > 0 ? C::kInfo.kernel_gates[k] : 0;  // a projection has no bias
-      load_row(static_cast<const S*>(p_.biases[k]), bias_ + first_gate<C>(k) * p_.H, gates * p_.H, gates * p_.H);
+      const int64_t at = first_gate<C>(k) * p_.H, gates = at < C::kInfo.gates * p_.H ? C::kInfo.kernel_gates[k] : 0;
+      load_row(static_cast<const S*>(p_.biases[k]), bias_ + at, gates * p_.H, z_width_ - at);
     }
     const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.biases - 1]);  // or zeros in its place
     load_row(recurrent, recurrent_bias_, C::kRecurrentBias ? C::kInfo.gates * p_.H : 0, z_width_);

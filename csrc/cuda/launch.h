@@ -26,10 +26,11 @@ namespace fused_rnn::cuda {
 
 // Workspace for the loop steps whose input products are taken together, and for those whose weight gradients are.
 // On the emulator so little that small tests have several chunks.
+constexpr int64_t kGpuChunkBytes = 128 << 20;
 #if defined(FUSED_RNN_EMULATOR)
 constexpr int64_t kForwardChunkBytes = 4 << 10, kBackwardChunkBytes = 8 << 10;
 #else
-constexpr int64_t kForwardChunkBytes = 128 << 20, kBackwardChunkBytes = 128 << 20;
+constexpr int64_t kForwardChunkBytes = kGpuChunkBytes, kBackwardChunkBytes = kGpuChunkBytes;
 #endif
 
 // One sentence for the user where error is one; `what` ends "fused_rnn could not ".
@@ -82,17 +83,20 @@ Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t share
 }
 
 // The same with all blocks there at once, so that they may wait for each other; an error where the GPU cannot hold them
-// all. Shared memory up to what the GPU has (cudaDevAttrMaxSharedMemoryPerBlockOptin).
+// all. Shared memory up to what the GPU has (cudaDevAttrMaxSharedMemoryPerBlockOptin), which each call allows the
+// kernel in full: the attribute is the whole process's, and another thread may be about to launch the same kernel with
+// more.
 template <typename Params>
 Status launch_cooperative(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
                           const Params& params) {
 #if !defined(FUSED_RNN_EMULATOR)
-  if (shared_bytes > 48 << 10) {
-    FUSED_RNN_RETURN_IF_ERROR(
-        cuda_status(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-                    "give a CUDA kernel its shared memory"));
-  }
+  int device = 0, most = 0;
+  FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaGetDevice(&device), "find the current GPU"));
+  FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                                        "ask the GPU for its size"));
+  FUSED_RNN_RETURN_IF_ERROR(cuda_status(
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+      "give a CUDA kernel its shared memory"));
 #endif
   return launch_blocks<true>(kernel, blocks, threads, shared_bytes, stream, params);
 }

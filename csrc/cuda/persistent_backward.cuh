@@ -24,15 +24,15 @@ __device__ void fill_weights(const PersistentBackward<S>& p, const Member& membe
   const int64_t width = stage_units<CellType>(p.step, Stage::kProductStage), first = member.first_unit<kStageIndex>();
   const int units = member.units<kStageIndex>(stage_units<CellType>(p.step, kStageIndex));
   weights.fill<S>(p.division.tf32, [&](int column, int64_t k) {
-    const int64_t gate = k / width;
     S value = to_storage<S>(0);
     if (column >= units) return value;
     for_each_index<Stage::kProduct.count>([&](auto index) {
       constexpr int kGate = Stage::kProduct.first + decltype(index)::value;
       constexpr int kKernel = kernel_of<CellType>(kGate), kPlace = place_of<CellType>(kGate);
-      if (gate != decltype(index)::value) return;
+      const int64_t of_gate = k - decltype(index)::value * width;
+      if (of_gate < 0 || of_gate >= width) return;
       const int64_t row = kernel_input_rows<CellType>(p.step, kKernel) + first + column;
-      value = p.step.kernels[kKernel][row * kernel_width<CellType>(p.step, kKernel) + kPlace * p.step.H + k % width];
+      value = p.step.kernels[kKernel][row * kernel_width<CellType>(p.step, kKernel) + kPlace * p.step.H + of_gate];
     });
     return value;
   });

@@ -2,9 +2,11 @@
 #include "csrc/cuda/persistent_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "csrc/cells/cells.h"
 #include "csrc/cuda/launch.h"
+#include "csrc/cuda/workspace.h"
 
 namespace fused_rnn::cuda {
 namespace {
@@ -15,9 +17,10 @@ constexpr double kMeetingUs = 1.4;            // flags, and the first bytes of w
 constexpr double kExchangeBytesPerUs = 42e3;  // from the second-level cache
 constexpr double kSharedBytesPerUs = 200e3;
 constexpr double kHalfFlopPerUs = 3.5e6, kTf32FlopPerUs = 1.7e6, kExactFlopPerUs = 0.35e6;
-constexpr double kUnitsUs = 0.35;    // the cell, for one unit of each thread
-constexpr double kLaunchUs = 15;     // a cooperative launch, beside the weights that each block reads
-constexpr double kStepLaunchUs = 3;  // a kernel of the stepwise driver in a row of them
+constexpr double kUnitsUs = 0.35;        // the cell, for one unit of each thread
+constexpr double kFillBytesPerUs = 8e3;  // of the weights that a block gathers when a launch begins
+constexpr double kLaunchUs = 15;         // a cooperative launch, beside the weights that each block reads
+constexpr double kStepLaunchUs = 3;      // a kernel of the stepwise driver in a row of them
 constexpr double kStepBytesPerUs = 3e6, kStepFlopPerUs = 25e6;  // its product, on the whole GPU
 
 struct StageShape {
@@ -112,7 +115,8 @@ bool divide(const SequenceParams& p, const Shape& shape, const Gpu& gpu, const F
   return true;
 }
 
-PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& gpu) {
+// chunk: the steps of a launch.
+PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& gpu, int64_t chunk) {
   PersistentPlan best{};
   if (p.dtype == DType::kFloat64) best.why_not = "it has no float64 kernels";
   if (!gpu.cooperative) best.why_not = "this GPU cannot launch cooperative kernels";
@@ -122,8 +126,10 @@ PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& 
   best.why_not = "this GPU is too small for it";
   int64_t widest = 0;
   for (int s = 0; s < shape.stages; ++s) widest = std::max(widest, shape.stage[s].units);
+  int64_t last_rows = 0;
   for (int64_t groups = 1; groups <= std::min<int64_t>(gpu.processors, divide_up(p.B, 8)); ++groups) {
     const int64_t rows = groups == 1 ? p.B : round_up(divide_up(p.B, groups), 8);
+    if (std::exchange(last_rows, rows) == rows) continue;
     const int64_t fewest = divide_up(widest, gpu.processors / groups);
     for (int64_t units = fewest; units < fewest + kPieceColumns; ++units) {
       PersistentPlan plan{};
@@ -138,7 +144,8 @@ PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& 
   for (int s = 0; s < best.stages; ++s) {
     weights += best.stage[s].resident * static_cast<int64_t>(best.stage[s].columns / kPieceColumns * kPieceBytes);
   }
-  const double begin_us = kLaunchUs + static_cast<double>(weights) / kExchangeBytesPerUs;
+  const double launches = static_cast<double>(divide_up(p.T, chunk));
+  const double begin_us = launches * (kLaunchUs + static_cast<double>(weights) / kFillBytesPerUs);
   best.pays = begin_us + p.T * best.step_us < p.T * best.stepwise_step_us;
   return best;
 }
@@ -166,7 +173,7 @@ PersistentPlan plan_forward(const SequenceParams& p, const Gpu& gpu) {
     for (int s = 0; s < shape.stages; ++s) {
       shape.stage[s] = {stage_units<CellType>(p, s), CellType::kStage[s].count, stage_depth(p, s)};
     }
-    return plan_for(p, shape, gpu);
+    return plan_for(p, shape, gpu, forward_chunk(p, kGpuChunkBytes));
   });
 }
 
@@ -180,7 +187,7 @@ PersistentPlan plan_backward(const SequenceParams& p, const Gpu& gpu) {
       const int from = CellType::kStages - 1 - s;
       shape.stage[s] = {stage_units<CellType>(p, s), 1, CellType::kStage[from].count * stage_units<CellType>(p, from)};
     }
-    return plan_for(p, shape, gpu);
+    return plan_for(p, shape, gpu, backward_chunk(p, kGpuChunkBytes));
   });
 }
 

@@ -138,13 +138,10 @@ __device__ __forceinline__ void multiply_on_tensor_cores(const BlockWeights& w, 
     for (int m = 0; m < kTiles; ++m) {
 #pragma unroll
       for (int n = 0; n < kRowTiles; ++n) {
-        const int column = (first + 2 * m) * kPieceColumns + lane / 4, row = n * 8 + lane % 4 * 2;
-        if (column < partial.columns && n * 8 < x.rows) {
-          partial.store(column, row, x.rows, sums[m][n][0], sums[m][n][1]);
-        }
-        if (column + 8 < partial.columns && n * 8 < x.rows) {
-          partial.store(column + 8, row, x.rows, sums[m][n][2], sums[m][n][3]);
-        }
+        const int half = first + 2 * m, column = half * kPieceColumns + lane / 4, row = n * 8 + lane % 4 * 2;
+        if (half >= w.halves || n * 8 >= x.rows) break;
+        partial.store(column, row, x.rows, sums[m][n][0], sums[m][n][1]);
+        if (half + 1 < w.halves) partial.store(column + 8, row, x.rows, sums[m][n][2], sums[m][n][3]);
       }
     }
   }

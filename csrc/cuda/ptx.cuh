@@ -46,12 +46,12 @@ struct Tf32 {
 };
 
 #if !defined(FUSED_RNN_EMULATOR)
-#define FUSED_RNN_MMA(shape_and_types)                             \
-  asm("mma.sync.aligned." shape_and_types                          \
-      " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "            \
-      "{%0, %1, %2, %3};"                                          \
-      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) \
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
+#define FUSED_RNN_MMA(shape_and_types)                                      \
+  asm volatile("mma.sync.aligned." shape_and_types                          \
+               " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "            \
+               "{%0, %1, %2, %3};"                                          \
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]))
 #endif
 
 // sums [16, 8] += a [16, K] . b [K, 8] of all 32 lanes of a warp, which must call it together. F: __half and

@@ -85,6 +85,18 @@ PersistentWorkspace take_persistent(const SequenceParams& p, bool forward, Piece
 
 }  // namespace
 
+int64_t forward_chunk(const SequenceParams& p, int64_t bytes) {
+  const int64_t zx = cell_sizes(p).info.gates * p.H * compute_bytes(p.dtype);
+  return chunk_steps(p.B * (p.I * storage_bytes(p.dtype) + zx), bytes, p.T);
+}
+
+int64_t backward_chunk(const SequenceParams& p, int64_t bytes) {
+  const CellSizes cell = cell_sizes(p);
+  const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype);
+  const int64_t operands = p.P + (cell.stages > 1 ? p.H : 0);  // h_prev, operand
+  return chunk_steps(p.B * ((cell.d_z_width + operands) * S + p.I * (S + C)), bytes, p.T);
+}
+
 ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
   const CellSizes cell = cell_sizes(p);
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H * C;
@@ -102,10 +114,9 @@ ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
     if (cell.info.states > 1) w.c = pieces.take(state);
   }
   if (p.T > 1 && p.I > 0) {
-    const int64_t x = p.B * p.I * S, zx = state * cell.info.gates;
-    w.chunk = chunk_steps(x + zx, kForwardChunkBytes, p.T);
-    w.x = pieces.take(w.chunk * x);
-    w.zx = pieces.take(w.chunk * zx);
+    w.chunk = forward_chunk(p, kForwardChunkBytes);
+    w.x = pieces.take(w.chunk * p.B * p.I * S);
+    w.zx = pieces.take(w.chunk * state * cell.info.gates);
   }
   w.bytes = pieces.bytes();
   return w;
@@ -121,8 +132,7 @@ BackwardWorkspace divide_backward(const SequenceBackwardParams& p) {
   for (void*& each : w.d_z) each = pieces.take(d_z * C);
   w.d_h = pieces.take(p.B * p.P * C);
   if (cell.info.states > 1) w.d_c = pieces.take(state * C);
-  const int64_t operands = p.B * p.P + (cell.stages > 1 ? state : 0);  // h_prev, operand
-  w.chunk = chunk_steps((d_z + operands) * S + p.B * p.I * (S + C), kBackwardChunkBytes, p.T);
+  w.chunk = backward_chunk(p, kBackwardChunkBytes);
   w.d_z_rounded = pieces.take(w.chunk * d_z * S);
   w.x = pieces.take(w.chunk * p.B * p.I * S);
   w.h_prev = pieces.take(w.chunk * p.B * p.P * S);

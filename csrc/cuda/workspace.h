@@ -50,6 +50,10 @@ struct BackwardWorkspace {
 
 constexpr int kPartialSums = 64;
 
+// The loop steps of a chunk, those whose input products or weight gradients are taken together, in so many bytes.
+int64_t forward_chunk(const SequenceParams& params, int64_t bytes);
+int64_t backward_chunk(const SequenceParams& params, int64_t bytes);
+
 ForwardWorkspace divide_forward(const SequenceForwardParams& params);
 BackwardWorkspace divide_backward(const SequenceBackwardParams& params);
 

@@ -11,6 +11,9 @@ namespace {
 
 py::dict cuda_plan(const std::string& cell, const std::string& dtype, int64_t T, int64_t B, int64_t H,
                    std::optional<int64_t> P, bool backward, bool allow_tf32, int processors, int shared_bytes) {
+  if (T < 0 || B < 0 || H < 1 || P.value_or(1) < 1) {
+    throw py::value_error("T and B must be at least 0, H and P at least 1");
+  }
   SequenceParams params;
   params.cell = cell_named(cell);
   params.dtype = dtype_named(dtype);

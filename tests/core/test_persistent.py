@@ -114,6 +114,8 @@ def test_what_cannot_run_says_so() -> None:
             device="cuda",
             driver="persistent",
         )
+    with pytest.raises(ValueError, match="H and P at least 1"):
+        plan("lstm", "float32", B=1, H=0, **H200)
     with pytest.raises(ValueError, match="driver must be one of auto, stepwise, persistent, got fast"):
         build_emulated_module().sequence_forward(
             case.cell,
