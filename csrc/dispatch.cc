@@ -4,7 +4,7 @@
 #include "csrc/sequence.h"
 
 #if defined(FUSED_RNN_CUDA)
-#include "csrc/cuda/stepwise.h"
+#include "csrc/cuda/time_loop.h"
 #endif
 
 namespace fused_rnn {

@@ -4,7 +4,7 @@
 
 #include "csrc/cuda/gates.cuh"
 #include "csrc/cuda/rows.cuh"
-#include "csrc/cuda/stepwise_host.h"
+#include "csrc/cuda/time_loop_host.h"
 #include "csrc/cuda/workspace.h"
 
 namespace fused_rnn::cuda {

@@ -1,7 +1,7 @@
 // What a failed CUDA call is told to the user as.
 #include "csrc/cuda/launch.h"
 
-#include "csrc/cuda/stepwise.h"
+#include "csrc/cuda/time_loop.h"
 
 namespace fused_rnn::cuda {
 namespace {

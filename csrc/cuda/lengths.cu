@@ -2,7 +2,7 @@
 // memory they stand in. (A copy from pinned memory, which TensorFlow may hand over, would read it later.)
 #include <algorithm>
 
-#include "csrc/cuda/stepwise_host.h"
+#include "csrc/cuda/time_loop_host.h"
 
 namespace fused_rnn::cuda {
 namespace {

@@ -1,11 +1,11 @@
-// How the stepwise driver divides the caller's workspace.
+// How the time loops divide the caller's workspace.
 #include "csrc/cuda/workspace.h"
 
 #include <algorithm>
 
 #include "csrc/cells/cells.h"
 #include "csrc/cuda/launch.h"
-#include "csrc/cuda/stepwise.h"
+#include "csrc/cuda/time_loop.h"
 
 namespace fused_rnn::cuda {
 namespace {

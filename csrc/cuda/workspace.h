@@ -1,4 +1,4 @@
-// How the stepwise driver divides the caller's workspace, and how many loop steps make a chunk. Host code.
+// How the time loops divide the caller's workspace, and how many loop steps make a chunk. Host code.
 #pragma once
 
 #include "csrc/cuda/persistent_plan.h"

@@ -8,9 +8,9 @@
 namespace fused_rnn::cuda {
 
 template <typename CellType, typename S>
-class StepwiseBackward {
+class TimeLoopBackward {
  public:
-  explicit StepwiseBackward(const SequenceBackwardParams& params)
+  explicit TimeLoopBackward(const SequenceBackwardParams& params)
       : p(params), work(divide_backward(params)), loop(params, work.lengths) {}
 
   Status run() {
@@ -127,8 +127,8 @@ class StepwiseBackward {
 };
 
 template <typename S>
-Status stepwise_backward(const SequenceBackwardParams& params) {
-  return with_cell(params.cell, [&](auto cell) { return StepwiseBackward<decltype(cell), S>(params).run(); });
+Status time_loop_backward(const SequenceBackwardParams& params) {
+  return with_cell(params.cell, [&](auto cell) { return TimeLoopBackward<decltype(cell), S>(params).run(); });
 }
 
 }  // namespace fused_rnn::cuda

@@ -1,5 +1,5 @@
 // What the two time loops share on the host.
-#include "csrc/cuda/stepwise_host.h"
+#include "csrc/cuda/time_loop_host.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-// The CUDA driver that launches one fused kernel for each loop step and stage; and what the CUDA part was built with.
+// The CUDA time loops, by either driver; and what the CUDA part was built with.
 #pragma once
 
 #include "csrc/sequence.h"

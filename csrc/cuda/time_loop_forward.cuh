@@ -4,15 +4,15 @@
 
 #include "csrc/cuda/persistent.cuh"
 #include "csrc/cuda/rows.cuh"
-#include "csrc/cuda/stepwise_host.h"
+#include "csrc/cuda/time_loop_host.h"
 #include "csrc/cuda/workspace.h"
 
 namespace fused_rnn::cuda {
 
 template <typename CellType, typename S>
-class StepwiseForward {
+class TimeLoopForward {
  public:
-  explicit StepwiseForward(const SequenceForwardParams& params)
+  explicit TimeLoopForward(const SequenceForwardParams& params)
       : p(params), work(divide_forward(params)), loop(params, work.lengths) {}
 
   Status run() {
@@ -144,8 +144,8 @@ class StepwiseForward {
 };
 
 template <typename S>
-Status stepwise_forward(const SequenceForwardParams& params) {
-  return with_cell(params.cell, [&](auto cell) { return StepwiseForward<decltype(cell), S>(params).run(); });
+Status time_loop_forward(const SequenceForwardParams& params) {
+  return with_cell(params.cell, [&](auto cell) { return TimeLoopForward<decltype(cell), S>(params).run(); });
 }
 
 }  // namespace fused_rnn::cuda
