@@ -61,7 +61,7 @@ class Member {
 template <int kStageIndex>
 __device__ BlockWeights block_weights(const Division& division) {
   const PersistentStage& stage = division.stage[kStageIndex];
-  const int stride = Partial::stride(smaller(division.rows, kPersistentRows));
+  const int stride = partial_stride(smaller(division.rows, kPersistentRows));
   const PersistentStage &one = division.stage[0], &other = division.stage[1];
   const int widest = one.columns > other.columns ? one.columns : other.columns;
   char* kept = &shared_memory<char>() + kPersistentWarps * widest * stride * sizeof(float);

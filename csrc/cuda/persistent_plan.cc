@@ -30,6 +30,8 @@ struct StageShape {
 struct Shape {
   int stages = 1;
   StageShape stage[2] = {};
+
+  int64_t widest() const { return std::max(stage[0].units, stage[1].units); }
 };
 
 int64_t round_up(int64_t value, int64_t to) {
@@ -47,8 +49,12 @@ Factors factors_of(const SequenceParams& p) {
 }
 
 int64_t partial_bytes(int64_t rows, int64_t columns) {
-  const int64_t stride = rows <= 8 ? 8 : rows <= 24 ? 24 : 40;  // as Partial::stride()
-  return kPersistentWarps * columns * stride * static_cast<int64_t>(sizeof(float));
+  return kPersistentWarps * columns * partial_stride(rows) * static_cast<int64_t>(sizeof(float));
+}
+
+// Of a chunk of a block's weights.
+int64_t piece_row_bytes(const PersistentStage& stage) {
+  return static_cast<int64_t>(stage.columns / kPieceColumns) * kPieceBytes;
 }
 
 // What a step takes when divided like this.
@@ -57,7 +63,7 @@ double predict_step(const PersistentPlan& plan, const Factors& factors) {
   double us = 0;
   for (int s = 0; s < plan.stages; ++s) {
     const PersistentStage& stage = plan.stage[s];
-    const double piece_row = stage.columns / kPieceColumns * static_cast<double>(kPieceBytes);
+    const double piece_row = static_cast<double>(piece_row_bytes(stage));
     const double groups_of_columns = static_cast<double>(divide_up(stage.columns, 64));
     const double exchanged = static_cast<double>(plan.rows * stage.stride * factors.bytes) * groups_of_columns;
     const double streamed = (stage.chunks - stage.resident) * piece_row * row_tiles;
@@ -83,9 +89,7 @@ double predict_stepwise_step(const SequenceParams& p, const Shape& shape, const 
 bool divide(const SequenceParams& p, const Shape& shape, const Gpu& gpu, const Factors& factors, int64_t rows,
             int64_t units, PersistentPlan* plan) {
   plan->rows = rows, plan->groups = static_cast<int>(divide_up(p.B, rows));
-  int64_t widest = 0;
-  for (int s = 0; s < shape.stages; ++s) widest = std::max(widest, shape.stage[s].units);
-  plan->blocks = static_cast<int>(divide_up(widest, units));
+  plan->blocks = static_cast<int>(divide_up(shape.widest(), units));
   if (static_cast<int64_t>(plan->groups) * plan->blocks > gpu.processors) return false;
   plan->stages = shape.stages;
   int64_t columns = 0;
@@ -103,7 +107,7 @@ bool divide(const SequenceParams& p, const Shape& shape, const Gpu& gpu, const F
   plan->streamed_bytes = 0;
   for (int s = 0; s < shape.stages; ++s) {
     PersistentStage& stage = plan->stage[s];
-    const int64_t piece_row = stage.columns / kPieceColumns * kPieceBytes;
+    const int64_t piece_row = piece_row_bytes(stage);
     const int64_t room = (gpu.shared_bytes - plan->shared_bytes) / piece_row;
     stage.resident = static_cast<int>(std::min<int64_t>(stage.chunks, room));
     plan->shared_bytes += stage.resident * piece_row;
@@ -124,13 +128,11 @@ PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& 
   if (!best.why_not.empty()) return best;
   const Factors factors = factors_of(p);
   best.why_not = "this GPU is too small for it";
-  int64_t widest = 0;
-  for (int s = 0; s < shape.stages; ++s) widest = std::max(widest, shape.stage[s].units);
   int64_t last_rows = 0;
   for (int64_t groups = 1; groups <= std::min<int64_t>(gpu.processors, divide_up(p.B, 8)); ++groups) {
     const int64_t rows = groups == 1 ? p.B : round_up(divide_up(p.B, groups), 8);
     if (std::exchange(last_rows, rows) == rows) continue;
-    const int64_t fewest = divide_up(widest, gpu.processors / groups);
+    const int64_t fewest = divide_up(shape.widest(), gpu.processors / groups);
     for (int64_t units = fewest; units < fewest + kPieceColumns; ++units) {
       PersistentPlan plan{};
       if (!divide(p, shape, gpu, factors, rows, units, &plan)) continue;
@@ -142,7 +144,7 @@ PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& 
   best.stepwise_step_us = predict_stepwise_step(p, shape, factors);
   int64_t weights = best.streamed_bytes;
   for (int s = 0; s < best.stages; ++s) {
-    weights += best.stage[s].resident * static_cast<int64_t>(best.stage[s].columns / kPieceColumns * kPieceBytes);
+    weights += best.stage[s].resident * piece_row_bytes(best.stage[s]);
   }
   const double launches = static_cast<double>(divide_up(p.T, chunk));
   const double begin_us = launches * (kLaunchUs + static_cast<double>(weights) / kFillBytesPerUs);

@@ -11,6 +11,12 @@ constexpr int kPersistentRows = 32;  // of the batch that a block takes through 
 // Weights are kept in pieces of 8 columns by 64 bytes of depth: half of what mma.sync takes as its left operand.
 constexpr int kPieceColumns = 8, kPieceDepthBytes = 64, kPieceBytes = kPieceColumns * kPieceDepthBytes;
 
+// Of partial sums in shared memory, [warps, columns, stride]: rows are as far apart as keeps a warp's stores out of
+// each other's banks.
+constexpr int partial_stride(int64_t rows) {
+  return rows <= 8 ? 8 : rows <= 24 ? 24 : 40;
+}
+
 // What a kernel needs to know of its share of a stage: the product of `depth` values that all blocks exchange with the
 // columns of `units` units.
 struct PersistentStage {

@@ -82,18 +82,16 @@ struct Partial {
   float* data;
   int columns;
 
-  // Rows are as far apart as keeps a warp's stores out of each other's banks.
-  static __host__ __device__ int stride(int rows) { return rows <= 8 ? 8 : rows <= 24 ? 24 : 40; }
-
   __device__ __forceinline__ void store(int column, int row, int rows, float first, float second) const {
-    float* to = data + (threadIdx.x / 32 * columns + column) * stride(rows) + row;
+    float* to = data + (threadIdx.x / 32 * columns + column) * partial_stride(rows) + row;
     to[0] = first, to[1] = second;
   }
   // The sum over all warps.
   __device__ __forceinline__ float total(int column, int row, int rows) const {
     float sum = 0;
 #pragma unroll
-    for (int warp = 0; warp < kPersistentWarps; ++warp) sum += data[(warp * columns + column) * stride(rows) + row];
+    for (int warp = 0; warp < kPersistentWarps; ++warp)
+      sum += data[(warp * columns + column) * partial_stride(rows) + row];
     return sum;
   }
 };

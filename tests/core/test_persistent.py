@@ -102,27 +102,11 @@ def test_driver_is_chosen_where_it_pays() -> None:
 
 def test_what_cannot_run_says_so() -> None:
     case = Case("float64", "lstm", T=2, B=1, I=2, H=3)
-    inputs = case.inputs("float64")
+    inputs, route = case.inputs("float64"), open_route("emulated_persistent")
+    given = (case.cell, inputs.x, inputs.kernels, inputs.biases, inputs.initial_state)
     with pytest.raises(ValueError, match="persistent driver cannot run this: it has no float64 kernels"):
-        build_emulated_module().sequence_forward(
-            case.cell,
-            inputs.x,
-            inputs.kernels,
-            inputs.biases,
-            inputs.initial_state,
-            time_major=True,
-            device="cuda",
-            driver="persistent",
-        )
+        route.module.sequence_forward(*given, time_major=True, device="cuda", driver="persistent")
     with pytest.raises(ValueError, match="H and P at least 1"):
         plan("lstm", "float32", B=1, H=0, **H200)
     with pytest.raises(ValueError, match="driver must be one of auto, stepwise, persistent, got fast"):
-        build_emulated_module().sequence_forward(
-            case.cell,
-            inputs.x,
-            inputs.kernels,
-            inputs.biases,
-            inputs.initial_state,
-            time_major=True,
-            driver="fast",
-        )
+        route.module.sequence_forward(*given, time_major=True, driver="fast")
