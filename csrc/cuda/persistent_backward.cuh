@@ -53,36 +53,24 @@ __device__ __forceinline__ void run_stage(const PersistentBackward<S>& p, const 
   const S* in = p.exchanged_d_z[Stage::kProductStage][Stage::kProductStage == 0 ? (step.step + 1) % 2 : 0];
   S* out = p.exchanged_d_z[kStageIndex][kStageIndex == 0 ? step.step % 2 : 0];
   const bool product = !Stage::kLast || step.step + 1 < p.end;
-  for (int tile = 0; tile < member.rows(); tile += kPersistentRows) {
-    const int64_t first_row = member.first_row() + tile;
-    const int rows = smaller(member.rows() - tile, kPersistentRows);
-    UnitBackward<C> u{};
-    int i = threadIdx.x;
-    // What does not depend on the others is asked for before they are waited for.
-    if (i < rows * units) begin_unit<CellType, kStageIndex>(step, first_row + i / units, first_unit + i % units, u);
-    if (tile == 0) member.wait();
-    if (product) {
-      multiply_rows<S>(weights, {in + first_row * in_stride, in_stride, rows}, partial, p.division.tf32);
-      __syncthreads();
-    }
-    for (; i < rows * units; i += kPersistentThreads) {
-      const int row = i / units, unit = i % units;
-      if (i >= kPersistentThreads) {
-        u = {};
-        begin_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, u);
-      }
-      const C sum = product ? partial.total(unit, row, rows) : 0;
-      end_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, sum, u);
-      for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
-        constexpr int kColumn =
-            CellType::recurrent_column(CellType::kStage[kStageIndex].first + decltype(index)::value);
-        const int64_t place = decltype(index)::value * out_width + first_unit + unit;
-        out[(first_row + row) * out_stride + place] = to_factor<S>(u.d_z[kColumn], p.division.tf32);
-      });
-    }
-    __syncthreads();
-  }
-  member.pass_on();
+  const auto begin = [&](int64_t row, int unit, UnitBackward<C>& u) {
+    begin_unit<CellType, kStageIndex>(step, row, first_unit + unit, u);
+  };
+  const auto multiply = [&](int64_t first_row, int rows) {
+    if (!product) return;
+    multiply_rows<S>(weights, {in + first_row * in_stride, in_stride, rows}, partial, p.division.tf32);
+  };
+  run_tiles<UnitBackward<C>>(member, units, begin, multiply,
+                             [&](int64_t first_row, int row, int rows, int unit, UnitBackward<C>& u) {
+                               const C sum = product ? partial.total(unit, row, rows) : 0;
+                               end_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, sum, u);
+                               for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
+                                 constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
+                                 const int64_t place = decltype(index)::value * out_width + first_unit + unit;
+                                 const C d_z = u.d_z[CellType::recurrent_column(kGate)];
+                                 out[(first_row + row) * out_stride + place] = to_factor<S>(d_z, p.division.tf32);
+                               });
+                             });
 }
 
 template <typename CellType, typename S>

@@ -57,6 +57,34 @@ class Member {
   unsigned passed_ = 0;
 };
 
+// The course of a stage: the block's rows in tiles, each multiplied by multiply(first row, rows); and the block's
+// `units` units of every row, each begun by begin(row, unit, u) and ended by end(first row, row, rows, unit, u), where
+// row counts from the first of its tile. What does not depend on the others is asked for before they are waited for: a
+// thread begins the first of its units of a tile ahead of the product.
+template <typename Unit, typename Begin, typename Multiply, typename End>
+__device__ __forceinline__ void run_tiles(Member& member, int units, const Begin& begin, const Multiply& multiply,
+                                          const End& end) {
+  for (int tile = 0; tile < member.rows(); tile += kPersistentRows) {
+    const int64_t first_row = member.first_row() + tile;
+    const int rows = smaller(member.rows() - tile, kPersistentRows);
+    Unit u{};
+    int i = threadIdx.x;
+    if (i < rows * units) begin(first_row + i / units, i % units, u);
+    if (tile == 0) member.wait();
+    multiply(first_row, rows);
+    __syncthreads();
+    for (; i < rows * units; i += kPersistentThreads) {
+      if (i >= kPersistentThreads) {
+        u = {};
+        begin(first_row + i / units, i % units, u);
+      }
+      end(first_row, i / units, rows, i % units, u);
+    }
+    __syncthreads();
+  }
+  member.pass_on();
+}
+
 // The shared memory of a block: partial sums, then the weights of each stage that stay.
 template <int kStageIndex>
 __device__ BlockWeights block_weights(const Division& division) {

@@ -57,34 +57,23 @@ __device__ __forceinline__ void run_stage(const PersistentForward<S>& p, const S
   const int64_t out_stride = p.division.stage[kLast ? 0 : 1].stride;
   const S* in = kStageIndex == 0 ? p.exchanged_h[step.step % 2] : p.exchanged_operand;
   S* out = kLast ? p.exchanged_h[(step.step + 1) % 2] : p.exchanged_operand;
-  for (int tile = 0; tile < member.rows(); tile += kPersistentRows) {
-    const int64_t first_row = member.first_row() + tile;
-    const int rows = smaller(member.rows() - tile, kPersistentRows);
-    Forward<C> u{};
-    int i = threadIdx.x;
-    // What does not depend on the others is asked for before they are waited for.
-    if (i < rows * units) begin_unit<CellType, kStageIndex>(step, first_row + i / units, first_unit + i % units, u);
-    if (tile == 0) member.wait();
+  const auto begin = [&](int64_t row, int unit, Forward<C>& u) {
+    begin_unit<CellType, kStageIndex>(step, row, first_unit + unit, u);
+  };
+  const auto multiply = [&](int64_t first_row, int rows) {
     multiply_rows<S>(weights, {in + first_row * in_stride, in_stride, rows}, partial, p.division.tf32);
-    __syncthreads();
-    for (; i < rows * units; i += kPersistentThreads) {
-      const int row = i / units, unit = i % units;
-      if (i >= kPersistentThreads) {
-        u = {};
-        begin_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, u);
-      }
-      C sums[kColumns] = {};
-      for_each_index<kGates>([&](auto index) {
-        constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
-        constexpr int kPlace = CellType::recurrent_column(kGate) - CellType::kProducts[kStageIndex].first;
-        sums[kPlace] = partial.total(decltype(index)::value * unit_stride + unit, row, rows);
+  };
+  run_tiles<Forward<C>>(
+      member, units, begin, multiply, [&](int64_t first_row, int row, int rows, int unit, Forward<C>& u) {
+        C sums[kColumns] = {};
+        for_each_index<kGates>([&](auto index) {
+          constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
+          constexpr int kPlace = CellType::recurrent_column(kGate) - CellType::kProducts[kStageIndex].first;
+          sums[kPlace] = partial.total(decltype(index)::value * unit_stride + unit, row, rows);
+        });
+        const C next = end_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, sums, u);
+        out[(first_row + row) * out_stride + first_unit + unit] = to_factor<S>(next, p.division.tf32);
       });
-      const C next = end_unit<CellType, kStageIndex>(step, first_row + row, first_unit + unit, sums, u);
-      out[(first_row + row) * out_stride + first_unit + unit] = to_factor<S>(next, p.division.tf32);
-    }
-    __syncthreads();
-  }
-  member.pass_on();
 }
 
 template <typename CellType, typename S>
