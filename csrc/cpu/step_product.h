@@ -94,7 +94,7 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
 // rows of b as the processor foresees, and whose factors registers hold.
 constexpr int64_t kStreamRows = smaller(4, kTileRows);
 template <int M>
-constexpr int kStreams = static_cast<int>(smaller(8, 3 * kTileRows / M));
+constexpr int kStreams = static_cast<int>(smaller(8, 4 * kTileRows / M));
 
 // Some columns, whole vectors, of the product of M rows of a with kCount rows of b: added to out.
 template <int M, int kCount, typename T>
