@@ -23,6 +23,7 @@ def account(module: ModuleType) -> list[str]:
     for point in all_points():
         for name, plan in predict(module, point, H200_DATASHEET).passes.items():
             cell = point.cell.removesuffix("_reset_after").upper()
+            cell += " both ways" if point.directions == 2 else ""
             size = str(point.case).replace(",", ", ")
             cells = [cell, size, point.dtype, *plan_cells(point, name, plan, H200_DATASHEET)]
             lines.append(f"| {' | '.join(cells)} |")

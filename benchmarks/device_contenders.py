@@ -7,7 +7,7 @@ timed by CUDA events, one pair a call, calls enqueued one after another without 
 # mypy: disable-error-code="import-untyped, import-not-found"
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from workload import Workload
 
 Tensors = dict[str, torch.Tensor]
 DEVICE = "cuda"
+SUFFIXES = ("", "_reverse")  # of the names of what belongs to a direction: torch's
 _TORCH_ORDERS = {"lstm": "ifjo", "gru_reset_after": "ruc"}
 
 
@@ -38,6 +39,13 @@ class Data:
     """A point's tensors on the GPU as the core takes them, time-major; fresh random ones for every seed."""
 
     x: torch.Tensor  # [T, B, I]
+    directions: list["Direction"]
+
+
+@dataclass
+class Direction:
+    """What belongs to one direction of a layer."""
+
     kernels: list[torch.Tensor]  # [I + H, gates * H], gates in TensorFlow 1's order
     biases: list[torch.Tensor]
     initial_state: list[torch.Tensor]  # h and, in the LSTM, c: [B, H]
@@ -66,14 +74,17 @@ def make_data(point: Workload, seed: int) -> Data:
 
     lstm = point.cell == "lstm"
     states = 2 if lstm else 1
-    return Data(
-        x=normal(T, B, I),
-        kernels=[weight(I + H, gates * H) for gates in ((4,) if lstm else (2, 1))],
-        biases=[weight(gates * H) for gates in ((4,) if lstm else (2, 1, 3))],
-        initial_state=[normal(B, H) for _ in range(states)],
-        d_y=normal(T, B, H),
-        d_final_state=[normal(B, H) for _ in range(states)],
-    )
+
+    def direction() -> Direction:
+        return Direction(
+            kernels=[weight(I + H, gates * H) for gates in ((4,) if lstm else (2, 1))],
+            biases=[weight(gates * H) for gates in ((4,) if lstm else (2, 1, 3))],
+            initial_state=[normal(B, H) for _ in range(states)],
+            d_y=normal(T, B, H),
+            d_final_state=[normal(B, H) for _ in range(states)],
+        )
+
+    return Data(normal(T, B, I), [direction() for _ in range(point.directions)])
 
 
 def reorder(tensor: torch.Tensor, source: str, target: str) -> torch.Tensor:
@@ -92,30 +103,38 @@ class TorchLayer:
         self._dtype = torch_dtype(dtype)
         case = point.case
         make = torch.nn.LSTM if point.cell == "lstm" else torch.nn.GRU
-        self._module = make(case.inputs, case.hidden, device=DEVICE, dtype=self._dtype)
+        options: dict[str, Any] = {"bidirectional": point.directions == 2, "device": DEVICE}
+        self._module = make(case.inputs, case.hidden, dtype=self._dtype, **options)
         self._module.train(self._training)
-        self._load(case.inputs, data)
+        self._parameters: list[torch.Tensor] = []
+        for direction, suffix in zip(data.directions, SUFFIXES, strict=False):
+            self._load(case.inputs, direction, suffix)
+        self._module.flatten_parameters()
         self._x = data.x.to(self._dtype).detach().clone().requires_grad_(self._training)
         self._state = [
-            part[None].to(self._dtype).clone().requires_grad_(self._training) for part in data.initial_state
+            part.clone().requires_grad_(self._training)
+            for part in self._stacked(direction.initial_state for direction in data.directions)
         ]
-        self._d_outputs = [data.d_y.to(self._dtype)]
-        self._d_outputs += [part[None].to(self._dtype) for part in data.d_final_state]
+        self._d_outputs = [torch.cat([direction.d_y for direction in data.directions], -1).to(self._dtype)]
+        self._d_outputs += self._stacked(direction.d_final_state for direction in data.directions)
 
-    def _load(self, inputs: int, data: Data) -> None:
+    def _stacked(self, states: Iterable[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The states of each direction as torch has them: h and c, [directions, B, H]."""
+        return [torch.stack(parts).to(self._dtype) for parts in zip(*states, strict=True)]
+
+    def _load(self, inputs: int, direction: Direction, suffix: str) -> None:
         """Sets the weights; torch's matrices are [G*H, I], its second bias is the recurrent one."""
         order = ORDERS[self._cell]
-        kernel = reorder(torch.cat(data.kernels, dim=1), order, self._order)
+        kernel = reorder(torch.cat(direction.kernels, dim=1), order, self._order)
         lstm = self._cell == "lstm"
-        bias = reorder(torch.cat(data.biases[: 1 if lstm else 2]), order, self._order)
-        recurrent = torch.zeros_like(bias) if lstm else reorder(data.biases[2], order, self._order)
+        bias = reorder(torch.cat(direction.biases[: 1 if lstm else 2]), order, self._order)
+        recurrent = torch.zeros_like(bias) if lstm else reorder(direction.biases[2], order, self._order)
         values = [kernel[:inputs].T, kernel[inputs:].T, bias, recurrent]
-        names = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
-        self._parameters = [self._module.get_parameter(name) for name in names]
-        with torch.no_grad():
-            for parameter, value in zip(self._parameters, values, strict=True):
+        for name, value in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), values, strict=True):
+            parameter = self._module.get_parameter(f"{name}_l0{suffix}")
+            with torch.no_grad():
                 parameter.copy_(value)
-        self._module.flatten_parameters()
+            self._parameters.append(parameter)
 
     def _forward(self) -> list[torch.Tensor]:
         state = tuple(self._state) if self._cell == "lstm" else self._state[0]
@@ -135,22 +154,32 @@ class TorchLayer:
         """Runs once; results in the core's layout."""
         set_tf32(self._tf32)
         (y, *final), gradients = self._call()
-        names = ("h", "c")[: len(final)]
-        found = {"y": y.detach()}
-        found |= {f"final_{name}": part[0].detach() for name, part in zip(names, final, strict=True)}
-        if not self._training:
-            return found
-        d_x, *rest = gradients
-        d_state, (d_kernel, d_recurrent, d_bias, d_recurrent_bias) = rest[: len(final)], rest[len(final) :]
-        found["d_x"] = d_x
-        found |= {f"d_initial_{name}": part[0] for name, part in zip(names, d_state, strict=True)}
+        directions = len(self._parameters) // 4
+        names, d_state = ("h", "c")[: len(final)], gradients[1 : 1 + len(final)]
+        found = {"d_x": gradients[0]} if self._training else {}
+        for n, of_direction in enumerate(y.detach().chunk(directions, -1)):
+            results = {"y": of_direction}
+            results |= {f"final_{name}": part[n].detach() for name, part in zip(names, final, strict=True)}
+            if self._training:
+                results |= {f"d_initial_{name}": part[n] for name, part in zip(names, d_state, strict=True)}
+                results |= self._weight_gradients(*gradients[1 + len(final) + 4 * n :][:4])
+            found |= {f"{name}{SUFFIXES[n]}": tensor for name, tensor in results.items()}
+        return found
+
+    def _weight_gradients(
+        self,
+        d_kernel: torch.Tensor,
+        d_recurrent: torch.Tensor,
+        d_bias: torch.Tensor,
+        d_recurrent_bias: torch.Tensor,
+    ) -> Tensors:
         order = ORDERS[self._cell]
         kernel = reorder(torch.cat([d_kernel.T, d_recurrent.T]), self._order, order)
         bias = reorder(d_bias, self._order, order)
         if self._cell == "lstm":
-            return found | {"d_kernel": kernel, "d_bias": bias}
+            return {"d_kernel": kernel, "d_bias": bias}
         gates = bias.shape[0] * 2 // 3
-        return found | {
+        return {
             "d_gate_kernel": kernel[:, :gates],
             "d_candidate_kernel": kernel[:, gates:],
             "d_gate_bias": bias[:gates],
@@ -207,15 +236,17 @@ class FusedSequence:
             "allow_tf32": point.dtype == "tf32",
             "driver": driver,
         }
+        ways = data.directions
+        options["reverse"] = [way is not ways[0] for way in ways]
         if self._training:
-            options["d_y"] = _to_numpy(data.d_y)
-            options["d_final_state"] = [_to_numpy(part) for part in data.d_final_state]
+            options["d_y"] = [_to_numpy(way.d_y) for way in ways]
+            options["d_final_state"] = [_to_numpy(part) for way in ways for part in way.d_final_state]
         self._sequence = core.DeviceSequence(
             point.cell,
-            _to_numpy(data.x),
-            [_to_numpy(part) for part in data.kernels],
-            [_to_numpy(part) for part in data.biases],
-            [_to_numpy(part) for part in data.initial_state],
+            [_to_numpy(data.x)] * len(ways),
+            [_to_numpy(part) for way in ways for part in way.kernels],
+            [_to_numpy(part) for way in ways for part in way.biases],
+            [_to_numpy(part) for way in ways for part in way.initial_state],
             **options,
         )
 
@@ -224,7 +255,14 @@ class FusedSequence:
         self._sequence.forward(keep=self._training)
         if self._training:
             self._sequence.backward()
-        return {name: _to_torch(array) for name, array in self._sequence.outputs().items()}
+        found: Tensors = {}
+        for name, arrays in self._sequence.outputs().items():
+            tensors = [_to_torch(array) for array in arrays]
+            if name == "d_x":  # of the layer: the sum over its directions
+                found[name] = torch.stack([tensor.double() for tensor in tensors]).sum(0)
+                continue
+            found |= {f"{name}{suffix}": t for suffix, t in zip(SUFFIXES, tensors, strict=False)}
+        return found
 
     def time(self, repeats: int) -> list[float]:
         """Milliseconds of each call."""

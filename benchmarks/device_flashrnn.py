@@ -42,15 +42,16 @@ class FlashRnn:
             bias_shape="HDG",
             output_shape="STBHD",
         )
-        kernel = self._gates_inside(data.kernels[0])  # [I + H, H * 4]
+        (way,) = data.directions
+        kernel = self._gates_inside(way.kernels[0])  # [I + H, H * 4]
         recurrent = kernel[case.inputs :].T.reshape(1, case.hidden, 4, case.hidden)  # [1, D, G, P]
-        bias = self._gates_inside(data.biases[0]).reshape(1, case.hidden, 4)
-        states = torch.stack(data.initial_state)[:, None, :, None]  # [S, 1, B, 1, D]
+        bias = self._gates_inside(way.biases[0]).reshape(1, case.hidden, 4)
+        states = torch.stack(way.initial_state)[:, None, :, None]  # [S, 1, B, 1, D]
         self._leaves = [
             part.to(torch_dtype(point.dtype)).contiguous().clone().requires_grad_(self._training)
             for part in (data.x, kernel[: case.inputs], recurrent, bias, states)
         ]
-        self._d_outputs = [data.d_y, *data.d_final_state]
+        self._d_outputs = [way.d_y, *way.d_final_state]
 
     @staticmethod
     def _gates_inside(tensor: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ R, 1/g of it in each multiprocessor, and its rows of the batch, ceil(B / b) of t
   shared    what of R lies in shared memory is read once a step
   product   2 * rows * H * G*H / g flop at a multiprocessor's share of the rate; tensor units work on 8 rows
             at a time
+The two directions of a bidirectional layer have half of the multiprocessors each, or all in turn.
 Latency inside a step, the cell itself and the packing of R are left out, so a floor is not reached; short
 steps stay further away from it than long ones. Rates are the better of a loop of mma.sync (FFMA in float32)
 and of the library's large product.
@@ -116,18 +117,22 @@ def limits_from_measurements(found: dict[str, Any], products: dict[str, float]) 
     )
 
 
-def _ways(batch: int, limits: DeviceLimits) -> Iterator[tuple[int, int]]:
-    """(b, g): groups, and multiprocessors in each."""
-    for groups in range(1, min(batch, limits.sms) + 1):
-        share = limits.sms // groups
+def _ways(batch: int, limits: DeviceLimits, sms: int) -> Iterator[tuple[int, int]]:
+    """(b, g): groups, and multiprocessors in each, of so many."""
+    for groups in range(1, min(batch, sms) + 1):
+        share = sms // groups
         yield groups, share
         if 1 < limits.cluster_size < share:
             yield groups, limits.cluster_size
 
 
 def step_seconds(point: Workload, limits: DeviceLimits, backward: bool = False) -> float:
-    """The least time of one step of the recurrence."""
-    return min(_step_of_way(point, limits, backward, *way) for way in _ways(point.case.batch, limits))
+    """The least time of one step of the recurrence, of all directions."""
+    return min(
+        point.directions // side_by_side * _step_of_way(point, limits, backward, *way)
+        for side_by_side in range(1, point.directions + 1)
+        for way in _ways(point.case.batch, limits, limits.sms // side_by_side)
+    )
 
 
 def _step_of_way(point: Workload, limits: DeviceLimits, backward: bool, groups: int, share: int) -> float:
@@ -160,6 +165,7 @@ def moved_bytes(point: Workload) -> int:
     steps = case.steps * case.batch
     weights = (case.inputs + case.hidden) * gates * case.hidden
     forward = steps * (case.inputs + case.hidden) + weights
+    value *= point.directions
     if point.mode == "inference":
         return forward * value
     kept = steps * _KEPT[point.cell] * case.hidden

@@ -72,7 +72,8 @@ def cudnn_path(point: Workload, dtype: str) -> str:
     """The algorithm that torch asks cuDNN for, by torch's own rule, on GPUs of 98 multiprocessors or more.
 
     aten/src/ATen/native/cudnn/RNN.cpp, get_algo: small H first; then float16 alone has another persistent
-    kernel, for LSTMs of 128-wide sizes and batches of 8. TensorFlow and Keras always get the standard one.
+    kernel, for LSTMs of one direction, 128-wide sizes and batches of 8. TensorFlow and Keras always get the
+    standard one.
     """
     case = point.case
     if case.hidden <= 128:
@@ -80,6 +81,7 @@ def cudnn_path(point: Workload, dtype: str) -> str:
     if case.hidden <= 192:
         return "persistent, small H forward"
     wide = case.hidden <= 1024 and case.hidden % 128 == 0 and case.inputs % 128 == 0
+    wide = wide and point.directions == 1
     if dtype == "float16" and point.cell == "lstm" and wide and case.batch % 8 == 0 and case.batch <= 128:
         return "persistent"
     return "standard"
@@ -93,5 +95,7 @@ def label(name: str, point: Workload, dtype: str) -> str:
 
 
 def offers_flashrnn(point: Workload) -> bool:
-    """Whether FlashRNN's fused kernel is asked for: it has the LSTM, and 16-bit tensor units."""
+    """Whether FlashRNN's fused kernel is asked for: it has the LSTM one way, and 16-bit tensor units."""
+    if point.directions > 1:
+        return False
     return point.cell == "lstm" and point.dtype in ("bfloat16", "float16") and point.case.hidden % 64 == 0

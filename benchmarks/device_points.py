@@ -9,18 +9,21 @@ from dataclasses import replace
 from workload import MODES, Case, Workload, suite_cases
 
 POINT_CELLS = ("lstm", "gru_reset_after")
+_BOTH = "bidirectional"
 POINT_DTYPES = ("float32", "tf32", "float16", "bfloat16")
 # Above this many steps a DeepBench row is cut unless its full length is asked for: a step costs the same at
 # any T.
 DEEPBENCH_STEPS = 375
 
-# (cell, B, T, I, H, dtype, mode), the most important first: what a time budget cuts off is the end.
+# (cell, B, T, I, H, dtype, mode, and whether both ways), the most important first: what a time budget cuts
+# off is the end.
 _LIST = """
 lstm 16,1024,768,768 bfloat16 inference
 lstm 16,1024,768,768 bfloat16 training
 lstm 64,256,1024,1024 bfloat16 training
 lstm 64,256,1024,1024 tf32 training
 gru_reset_after 64,256,1024,1024 bfloat16 training
+lstm 16,1024,768,768 bfloat16 training bidirectional
 lstm 32,128,512,512 float32 training
 lstm 1,256,256,256 float32 inference
 lstm 32,128,512,512 float16 inference
@@ -33,6 +36,8 @@ lstm 128,128,128,128 float16 training
 gru_reset_after 16,1024,256,256 float32 inference
 lstm 64,256,1024,1024 float32 training
 lstm 64,256,1024,1024 bfloat16 inference
+lstm 64,256,1024,1024 bfloat16 training bidirectional
+gru_reset_after 32,128,512,512 float32 inference bidirectional
 lstm 64,128,1000,1000 bfloat16 training
 gru_reset_after 128,64,2048,2048 bfloat16 training
 lstm 32,64,2048,2048 tf32 inference
@@ -64,8 +69,9 @@ class PointError(ValueError):
 
 
 def parse_point(text: str) -> Workload:
-    """`cell,B,T,I,H,dtype,mode` as --point takes it."""
-    parts = text.split(",")
+    """`cell,B,T,I,H,dtype,mode` as --point takes it, `,bidirectional` behind it for both directions."""
+    one_way = text.removesuffix(f",{_BOTH}")
+    parts = one_way.split(",")
     if len(parts) != 7:
         raise PointError(f"a point is cell,B,T,I,H,dtype,mode, got {text}")
     cell, *sizes, dtype, mode = parts
@@ -78,12 +84,13 @@ def parse_point(text: str) -> Workload:
             raise PointError(f"{what} must be one of {', '.join(known)}, got {value}")
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):
         raise PointError(f"B, T, I and H must be whole numbers above 0, got {','.join(sizes)}")
-    return Workload(cell, mode, Case(*map(int, sizes)), dtype)
+    return Workload(cell, mode, Case(*map(int, sizes)), dtype, 1 if one_way == text else 2)
 
 
 def format_point(point: Workload) -> str:
     """The way back."""
-    return f"{point.cell},{point.case},{point.dtype},{point.mode}"
+    both = f",{_BOTH}" if point.directions == 2 else ""
+    return f"{point.cell},{point.case},{point.dtype},{point.mode}{both}"
 
 
 def all_points() -> list[Workload]:

@@ -30,6 +30,7 @@ class PassPlan:
 
     driver: str  # that auto takes
     why_not: str = ""  # the persistent one cannot run it
+    side_by_side: int = 0  # directions that a launch runs; the numbers of groups and blocks are for each
     groups: int = 0
     blocks: int = 0  # of a group
     rows: int = 0
@@ -91,6 +92,7 @@ def _plan(module: ModuleType, point: Workload, limits: DeviceLimits | None, back
         case.steps,
         case.batch,
         case.hidden,
+        sequences=point.directions,
         backward=backward,
         allow_tf32=tf32,
         **gpu,
@@ -102,8 +104,10 @@ def _plan(module: ModuleType, point: Workload, limits: DeviceLimits | None, back
     # exchange_bytes holds all rows once; each block of a group reads those of its group.
     exchanged = sum(s["exchange_bytes"] * blocks * -(-s["columns"] // _COLUMNS_AT_ONCE) for s in stages)
     streamed = found["streamed_bytes"] * blocks * found["groups"] * -(-rows // _ROWS_AT_ONCE)
+    exchanged, streamed = exchanged * point.directions, streamed * point.directions
     return PassPlan(
         driver="persistent" if found["pays"] and case.steps > 1 else "stepwise",
+        side_by_side=found["side_by_side"],
         groups=found["groups"],
         blocks=blocks,
         rows=rows,
@@ -125,7 +129,8 @@ def products_us(point: Workload, limits: DeviceLimits, backward: bool = False) -
     """
     case = point.case
     depth = 2 * case.inputs + case.hidden if backward else case.inputs
-    return 2e6 * case.batch * depth * GATES[point.cell] * case.hidden / limits.rates[point.dtype]
+    width = point.directions * GATES[point.cell] * case.hidden
+    return 2e6 * case.batch * depth * width / limits.rates[point.dtype]
 
 
 def predicted_us(
@@ -148,7 +153,8 @@ HEADS = (
 
 PLAN_LEGEND = (
     "What the core would do on such a GPU. Times are predictions from estimates, not measurements, of a",
-    "step without the large products. KB of a block, MB of all blocks a step. stay, stream: weights.",
+    "step without the large products. 2 x groups x blocks: one launch runs both directions. KB of a block,",
+    "MB of all blocks a step. stay, stream: weights.",
 )
 
 
@@ -160,7 +166,7 @@ def plan_cells(point: Workload, name: str, plan: PassPlan, limits: DeviceLimits)
     return [
         name,
         plan.driver,
-        f"{plan.groups} x {plan.blocks}",
+        f"{'2 x ' if plan.side_by_side == 2 else ''}{plan.groups} x {plan.blocks}",
         str(plan.rows),
         "+".join(map(str, plan.units)),
         *(f"{size / 1024:.0f}" for size in (plan.shared_bytes, plan.kept_bytes, plan.streamed_bytes)),

@@ -42,16 +42,20 @@ class Workload:
     mode: str
     case: Case
     dtype: str = "float32"
+    directions: int = 1  # 2: a bidirectional layer
 
     def __str__(self) -> str:
         """For the progress bar and the headings."""
-        return f"{self.cell} {self.mode} {self.case}" + (f" {self.dtype}" if self.dtype != "float32" else "")
+        both = "bidirectional " if self.directions == 2 else ""
+        dtype = f" {self.dtype}" if self.dtype != "float32" else ""
+        return f"{both}{self.cell} {self.mode} {self.case}{dtype}"
 
     @property
     def flop(self) -> int:
         """Floating-point operations: 2*B*T*(I+H)*G*H forward; the two gradient products double that again."""
         case = self.case
         forward = 2 * case.batch * case.steps * (case.inputs + case.hidden) * GATES[self.cell] * case.hidden
+        forward *= self.directions
         return forward if self.mode == "inference" else 3 * forward
 
 

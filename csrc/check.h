@@ -13,14 +13,17 @@ using Shape = std::vector<int64_t>;
 struct SequenceShapes {
   bool step = false;        // inputs are [B, I]: one step, T = 1
   bool time_major = false;  // inputs are [T, B, I] and not [B, T, I]
-  Shape inputs;
-  std::vector<Shape> kernels, biases, initial_state;
+  // Of all sequences of a call, one sequence after another: as many as there are inputs.
+  std::vector<Shape> inputs, kernels, biases, initial_state;
 };
 
-// Checks all shapes against one another and sets T, B, I, H, P and x_strides.
+// Checks that the lists are as long as the cell wants them, for as many sequences as there are inputs.
+Status check_counts(const SequenceShapes& shapes, Cell cell);
+
+// Checks all shapes against one another and sets T, B, I, H, P and x_strides, which all sequences share.
 Status check_shapes(const SequenceShapes& shapes, SequenceParams* params);
 
-// The shape of y, and its strides.
+// The shape of each y, and its strides.
 Shape output_shape(const SequenceShapes& shapes, const SequenceParams& params);
 Strides sequence_strides(const SequenceShapes& shapes, const SequenceParams& params, int64_t width);
 

@@ -1,4 +1,6 @@
 // The one table from a call to a driver: device here, cell in cells/cells.h, instruction set in cpu/target.h.
+#include <algorithm>
+
 #include "csrc/cells/cells.h"
 #include "csrc/cpu/target.h"
 #include "csrc/sequence.h"
@@ -16,16 +18,16 @@ namespace gpu = cuda;
 // A build without CUDA: nothing to allocate, and one sentence for whoever calls all the same.
 namespace gpu {
 const char kMissing[] = "this build of fused_rnn has no CUDA kernels: reinstall it where nvcc is on the PATH";
-size_t sequence_forward_workspace_bytes(const SequenceForwardParams&) {
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams*, int) {
   return 0;
 }
-size_t sequence_backward_workspace_bytes(const SequenceBackwardParams&) {
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams*, int) {
   return 0;
 }
-Status sequence_forward(const SequenceForwardParams&) {
+Status sequence_forward(const SequenceForwardParams*, int) {
   return {kMissing};
 }
-Status sequence_backward(const SequenceBackwardParams&) {
+Status sequence_backward(const SequenceBackwardParams*, int) {
   return {kMissing};
 }
 std::string cuda_version() {
@@ -37,22 +39,25 @@ std::string cuda_targets() {
 }  // namespace gpu
 #endif
 
+// One sequence after another: each has use for all threads.
 template <typename Params>
-Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params& params) {
-  const CpuTarget* drivers = cpu_target().drivers_for(params.dtype);
+Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params* sequences, int count) {
+  const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
   if (drivers == nullptr) {
     return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
                         "does not have; compiled are: ") +
             cpu_target_names()};
   }
-  (drivers->*driver)(params);
+  for (int n = 0; n < count; ++n) (drivers->*driver)(sequences[n]);
   return {};
 }
 
 template <typename Params>
-size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params&), const Params& params) {
-  const CpuTarget* drivers = cpu_target().drivers_for(params.dtype);
-  return drivers == nullptr ? 0 : (drivers->*measure)(params);
+size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params&), const Params* sequences, int count) {
+  const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
+  size_t bytes = 0;
+  for (int n = 0; n < count && drivers != nullptr; ++n) bytes = std::max(bytes, (drivers->*measure)(sequences[n]));
+  return bytes;
 }
 
 }  // namespace
@@ -107,24 +112,24 @@ size_t dtype_bytes(DType dtype) {
   return 2;
 }
 
-size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params) {
-  if (params.device == Device::kCuda) return gpu::sequence_forward_workspace_bytes(params);
-  return measure_on_cpu(&CpuTarget::forward_workspace_bytes, params);
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams* sequences, int count) {
+  if (sequences->device == Device::kCuda) return gpu::sequence_forward_workspace_bytes(sequences, count);
+  return measure_on_cpu(&CpuTarget::forward_workspace_bytes, sequences, count);
 }
 
-size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params) {
-  if (params.device == Device::kCuda) return gpu::sequence_backward_workspace_bytes(params);
-  return measure_on_cpu(&CpuTarget::backward_workspace_bytes, params);
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams* sequences, int count) {
+  if (sequences->device == Device::kCuda) return gpu::sequence_backward_workspace_bytes(sequences, count);
+  return measure_on_cpu(&CpuTarget::backward_workspace_bytes, sequences, count);
 }
 
-Status sequence_forward(const SequenceForwardParams& params) {
-  if (params.device == Device::kCuda) return gpu::sequence_forward(params);
-  return run_on_cpu(&CpuTarget::forward, params);
+Status sequence_forward(const SequenceForwardParams* sequences, int count) {
+  if (sequences->device == Device::kCuda) return gpu::sequence_forward(sequences, count);
+  return run_on_cpu(&CpuTarget::forward, sequences, count);
 }
 
-Status sequence_backward(const SequenceBackwardParams& params) {
-  if (params.device == Device::kCuda) return gpu::sequence_backward(params);
-  return run_on_cpu(&CpuTarget::backward, params);
+Status sequence_backward(const SequenceBackwardParams* sequences, int count) {
+  if (sequences->device == Device::kCuda) return gpu::sequence_backward(sequences, count);
+  return run_on_cpu(&CpuTarget::backward, sequences, count);
 }
 
 BuildInfo build_info() {

@@ -108,7 +108,7 @@ struct SequenceParams {
   const void* state_mask = nullptr;            // [T, B, P] laid out as y, or null: h is multiplied by it after each
                                                // step, before the next one takes it or it is final; y is not
 
-  void* workspace = nullptr;                      // *_workspace_bytes(params) bytes of the device, aligned to 64 bytes
+  void* workspace = nullptr;                      // *_workspace_bytes() bytes of the device, aligned to 64 bytes
   Threads threads;                                // CPU
   void* stream = nullptr;                         // CUDA: the cudaStream_t that everything runs on
   std::function<Status(const Product&)> product;  // CUDA
@@ -136,10 +136,13 @@ struct SequenceBackwardParams : SequenceParams {
   void* d_initial_state[kMaxStates] = {};  // = as initial_state
 };
 
-size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params);
-size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params);
-Status sequence_forward(const SequenceForwardParams& params);
-Status sequence_backward(const SequenceBackwardParams& params);
+// A call runs `count` sequences that do not need each other's results, and that are alike in all but `reverse` and
+// their tensors: they share workspace, lengths and where they run. On a GPU two of them run side by side where it has
+// room.
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams* sequences, int count);
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams* sequences, int count);
+Status sequence_forward(const SequenceForwardParams* sequences, int count);
+Status sequence_backward(const SequenceBackwardParams* sequences, int count);
 
 // What this build holds.
 struct BuildInfo {

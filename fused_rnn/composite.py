@@ -15,7 +15,7 @@ import tensorflow as tf
 from fused_rnn.cell import Cell
 from fused_rnn.scan import Step, scan, split
 
-__all__ = ["gradients_of_gradients", "sequence", "step"]
+__all__ = ["gradients_of_gradients", "sequences", "step"]
 
 Tensors = Sequence[tf.Tensor]
 
@@ -27,7 +27,43 @@ def step(
     return _STEPS[cell.name](inputs, kernels, biases, initial_state, cell)
 
 
-def sequence(
+def sequences(
+    inputs: Tensors,
+    kernels: Tensors,
+    biases: Tensors,
+    initial_state: Tensors,
+    sequence_length: Tensors,
+    state_mask: Tensors,
+    *,
+    cell: Cell,
+    time_major: bool,
+    reverse: Sequence[bool],
+) -> list[tf.Tensor]:
+    """All steps: [*outputs, *final states], laid out as the op has them; sequence_length is none or one [B],
+    state_mask none or one for each sequence, laid out as the outputs."""
+
+    def share(tensors: Tensors, n: int) -> Tensors:
+        size = len(tensors) // len(inputs)
+        return tensors[n * size : (n + 1) * size]
+
+    results = [
+        _sequence(
+            x,
+            share(kernels, n),
+            share(biases, n),
+            share(initial_state, n),
+            sequence_length,
+            share(state_mask, n),
+            cell=cell,
+            time_major=time_major,
+            reverse=reverse[n],
+        )
+        for n, x in enumerate(inputs)
+    ]
+    return [y for y, *_ in results] + [part for _, *state in results for part in state]
+
+
+def _sequence(
     inputs: tf.Tensor,
     kernels: Tensors,
     biases: Tensors,
@@ -39,8 +75,7 @@ def sequence(
     time_major: bool,
     reverse: bool,
 ) -> list[tf.Tensor]:
-    """All steps: [outputs, *final state], laid out as the op has them; sequence_length is none or one [B],
-    state_mask none or one laid out as the outputs."""
+    """One of them: [outputs, *final state]."""
     x, *masks = (
         tensor if time_major else tf.transpose(tensor, [1, 0, 2]) for tensor in (inputs, *state_mask)
     )
@@ -157,7 +192,7 @@ def gradients_of_gradients(
     They are functions of the arguments alone, what the gradient op takes of the forward op included.
 
     Args:
-      forward: `step` or `sequence`; it is called with `*arguments, *constants, **options`.
+      forward: `step` or `sequences`; it is called with `*arguments, *constants, **options`.
       arguments: what it is differentiated by, nested.
       d_results: one for each of its results.
       d_gradients: one for each of the arguments, flat.

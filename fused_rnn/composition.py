@@ -6,7 +6,7 @@ sequence op runs in TensorFlow's loop, by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.util import nest
 
+from fused_rnn import ops
 from fused_rnn.functional import axis_size, to_tensor
-from fused_rnn.routes import children, keeps_padding_zero, kind_of, runs_whole, should_drop
+from fused_rnn.routes import children, keeps_padding_zero, kind_of, obstacle, runs_whole, should_drop
 
-__all__ = ["Pass", "StepLoop", "as_lengths", "run_sequence"]
+__all__ = ["Pass", "StepLoop", "as_lengths", "run_directions", "run_sequence"]
 
 # A loop of TensorFlow's: cell, inputs [T, B, I], initial state, lengths [B] or None -> outputs [T, B, H] and
 # the final state; [B, T, I] and [B, T, H] unless the pass is time-major.
@@ -55,15 +56,64 @@ def run_sequence(
     """
     if not runs_whole(cell):
         return _run_in_the_loop(cell, inputs, initial_state, way)
-    if initial_state is None:
-        if not dtype:
-            raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
-        batch = axis_size(inputs, 1 - way.time_axis)
-        initial_state = cell.get_initial_state(inputs=None, batch_size=batch, dtype=dtype)
-    outputs, state = _run(cell, inputs, initial_state, way)
+    outputs, state = _run(cell, inputs, _first_state(cell, inputs, initial_state, dtype, way), way)
     if way.lengths is not None and not keeps_padding_zero(cell):
         outputs = _zero_past_the_end(outputs, way)
     return outputs, state
+
+
+def run_directions(
+    cells: Sequence[Any],
+    inputs: tf.Tensor,
+    initial_states: Sequence[Any],
+    dtype: Any,
+    sequence_length: Any,
+    way: Pass,
+) -> list[tuple[tf.Tensor, Any]]:
+    """The two directions of a layer, in the variable scopes "fw" and "bw" of the current one: both in one op
+    where they are plain cells with the same options and sizes. sequence_length is as users give it.
+
+    Returns:
+      outputs and final state of each, as `run_sequence`.
+    """
+    variable_scope, in_one_op = tf.compat.v1.variable_scope, _alike(*cells)
+    results, given = [], []
+    for name, cell, state in zip(("fw", "bw"), cells, initial_states, strict=True):
+        with variable_scope(name):
+            # As in TensorFlow's function, only the way back minds lengths outside [0, T].
+            clip = name == "fw" and not in_one_op
+            lengths = as_lengths(sequence_length, inputs, time_major=way.time_major, clip=clip)
+            way = replace(way, lengths=lengths, reverse=name == "bw")
+            if not in_one_op:
+                results.append(run_sequence(cell, inputs, state, dtype, way))
+                continue
+            state = _first_state(cell, inputs, state, dtype, way)
+            with _scope_of_cell(cell, inputs, state):
+                given.append(cell.as_sequence(inputs, state, reverse=way.reverse))
+    if in_one_op:
+        found = ops.sequences(cells[0]._op_cell, given, way.lengths, time_major=way.time_major)
+        results = [(y, cell._pack_state(state)) for cell, (y, state) in zip(cells, found, strict=True)]
+    return results
+
+
+def _alike(cell: Any, other: Any) -> bool:
+    """Whether one op can run both cells."""
+    if any(kind_of(each) != "cell" or obstacle(each) is not None for each in (cell, other)):
+        return False
+
+    def options(cell: Any) -> tuple[Any, ...]:
+        return cell._op_cell, cell.state_size, cell.dtype
+
+    return options(cell) == options(other)
+
+
+def _first_state(cell: Any, inputs: tf.Tensor, initial_state: Any, dtype: Any, way: Pass) -> Any:
+    if initial_state is not None:
+        return initial_state
+    if not dtype:
+        raise ValueError("If no initial_state is provided, argument `dtype` must be specified")
+    batch = axis_size(inputs, 1 - way.time_axis)
+    return cell.get_initial_state(inputs=None, batch_size=batch, dtype=dtype)
 
 
 def as_lengths(sequence_length: Any, inputs: tf.Tensor, *, time_major: bool, clip: bool) -> tf.Tensor | None:
@@ -86,10 +136,8 @@ def _run(cell: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor
 
 
 def _run_cell(cell: Any, inputs: tf.Tensor, state: Any, way: Pass) -> tuple[tf.Tensor, Any]:
-    tf.nest.assert_same_structure(cell.state_size, state, check_types=False)
-    _build(cell, inputs)
     mask = way.state_mask.h if hasattr(way.state_mask, "h") else way.state_mask
-    with tf.compat.v1.variable_scope(cell._scope, reuse=True, auxiliary_name_scope=False):
+    with _scope_of_cell(cell, inputs, state):
         return cell.call_sequence(
             inputs, state, way.lengths, time_major=way.time_major, reverse=way.reverse, state_mask=mask
         )
@@ -194,6 +242,15 @@ def _zero_past_the_end(outputs: tf.Tensor, way: Pass) -> tf.Tensor:
     mask = tf.sequence_mask(way.lengths, axis_size(outputs, way.time_axis))  # [B, T]
     mask = tf.transpose(mask) if way.time_major else mask
     return tf.where(mask[:, :, None], outputs, tf.zeros([], outputs.dtype))
+
+
+@contextmanager
+def _scope_of_cell(cell: Any, inputs: tf.Tensor, state: Any) -> Iterator[None]:
+    """The variable scope of a fused cell, which is built if it was not; checks the state's structure."""
+    tf.nest.assert_same_structure(cell.state_size, state, check_types=False)
+    _build(cell, inputs)
+    with tf.compat.v1.variable_scope(cell._scope, reuse=True, auxiliary_name_scope=False):
+        yield
 
 
 @contextmanager

@@ -190,16 +190,12 @@ def _layer(
             state = [tf.zeros([batch, units], inputs.dtype.base_dtype)] * _STATES[cell]
         else:
             state = _like(inputs, initial_state)
-        return ops.sequence(
-            Cell(cell, forget_bias=forget_bias),
-            inputs,
-            kernel_tensors,
-            bias_tensors,
-            state,
-            _lengths(sequence_length),
-            time_major=time_major,
-            reverse=reverse,
+        given = ops.Sequence(inputs, kernel_tensors, bias_tensors, state, reverse)
+        lengths = _lengths(sequence_length)
+        (result,) = ops.sequences(
+            Cell(cell, forget_bias=forget_bias), [given], lengths, time_major=time_major
         )
+        return result
 
 
 def _inputs(value: Any) -> tf.Tensor:

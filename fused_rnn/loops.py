@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fused_rnn.composition import Pass, StepLoop, as_lengths, run_sequence
+from fused_rnn.composition import Pass, StepLoop, as_lengths, run_directions, run_sequence
 from fused_rnn.routes import runs_whole
 
 __all__ = ["bidirectional_dynamic_rnn", "dynamic_rnn", "raw_rnn"]
@@ -79,7 +79,8 @@ def bidirectional_dynamic_rnn(
 ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """`tf.compat.v1.nn.bidirectional_dynamic_rnn` with the time loop of each layer in one op.
 
-    Each direction goes the way that `dynamic_rnn` would go. The ops walk the backward direction from each
+    Each direction goes the way that `dynamic_rnn` would go, and both go it in one op if their cells are fused
+    ones, without a wrapper, of the same kind, options and size. The ops walk the backward direction from each
     row's own end to its start: no tensor is reversed, unless for a layer in TensorFlow's loop.
 
     Args:
@@ -106,16 +107,11 @@ def bidirectional_dynamic_rnn(
         return _tensorflow_bidirectional_dynamic_rnn(
             cell_fw, cell_bw, inputs, sequence_length, initial_state_fw, initial_state_bw, *options, scope
         )
-    results = []
     with tf.compat.v1.variable_scope(scope or "bidirectional_rnn"):
         inputs = _sequence(inputs)
-        for name, cell, state in (("fw", cell_fw, initial_state_fw), ("bw", cell_bw, initial_state_bw)):
-            with tf.compat.v1.variable_scope(name):
-                # As in TensorFlow's function, only the way back minds lengths outside [0, T].
-                lengths = as_lengths(sequence_length, inputs, time_major=time_major, clip=name == "fw")
-                loop = _step_loop(*options)
-                way = Pass(lengths, time_major=time_major, reverse=name == "bw", step_loop=loop)
-                results.append(run_sequence(cell, inputs, state, dtype, way))
+        states = (initial_state_fw, initial_state_bw)
+        way = Pass(None, time_major=time_major, reverse=False, step_loop=_step_loop(*options))
+        results = run_directions((cell_fw, cell_bw), inputs, states, dtype, sequence_length, way)
     (output_fw, state_fw), (output_bw, state_bw) = results
     return (output_fw, output_bw), (state_fw, state_bw)
 

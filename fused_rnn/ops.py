@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.python.eager import record
@@ -16,49 +16,52 @@ from fused_rnn import composite
 from fused_rnn.cell import Cell
 from fused_rnn.scan import split
 
-__all__ = ["sequence", "step"]
+__all__ = ["Sequence", "sequences", "step"]
 
 _library: Any = tf.load_op_library(str(pathlib.Path(__file__).with_name("_ops.so")))
 
 
-def sequence(
-    cell: Cell,
-    inputs: tf.Tensor,
-    kernels: Sequence[tf.Tensor],
-    biases: Sequence[tf.Tensor],
-    initial_state: Sequence[tf.Tensor],
-    sequence_length: tf.Tensor | None,
-    state_mask: tf.Tensor | None = None,
-    *,
-    time_major: bool,
-    reverse: bool,
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs a cell over a sequence: (outputs, final state).
+class Sequence(NamedTuple):
+    """What a cell runs over; shapes as in the op's definition, states [h], or [h, c] for the lstms."""
 
-    States are [h], or [h, c] for the lstms; shapes as in the op's definition.
+    inputs: tf.Tensor
+    kernels: list[tf.Tensor]
+    biases: list[tf.Tensor]
+    initial_state: list[tf.Tensor]
+    reverse: bool = False
+    state_mask: tf.Tensor | None = None
+
+
+def sequences(
+    cell: Cell, given: list[Sequence], sequence_length: tf.Tensor | None, *, time_major: bool
+) -> list[tuple[tf.Tensor, list[tf.Tensor]]]:
+    """Runs a cell over sequences that are alike in shapes, lengths and whether they have a mask, in one op.
+
+    Returns the outputs and the final state of each.
     """
     _refuse_xla()
-    outputs, final_state, _ = _library.fused_rnn_sequence(
+    inputs, kernels, biases, states, reverse, masks = zip(*given, strict=True)
+    results = _library.fused_rnn_sequence(
         inputs,
-        kernels,
-        biases,
-        initial_state,
+        _joined(kernels),
+        _joined(biases),
+        _joined(states),
         [] if sequence_length is None else [sequence_length],
-        [] if state_mask is None else [state_mask],
-        **_attributes_of(cell, inputs.dtype),
+        [mask for mask in masks if mask is not None],
+        **_attributes_of(cell, inputs[0].dtype),
         time_major=time_major,
         reverse=reverse,
         keep=_gradient_possible(),
     )
-    return outputs, final_state
+    return list(zip(results.outputs, _shared_out(results.final_state, len(given)), strict=True))
 
 
 def step(
     cell: Cell,
     inputs: tf.Tensor,
-    kernels: Sequence[tf.Tensor],
-    biases: Sequence[tf.Tensor],
-    initial_state: Sequence[tf.Tensor],
+    kernels: list[tf.Tensor],
+    biases: list[tf.Tensor],
+    initial_state: list[tf.Tensor],
 ) -> list[tf.Tensor]:
     """Runs one step of a cell and returns the new state, [h] or [h, c]."""
     _refuse_xla()
@@ -115,48 +118,50 @@ def _refuse_xla() -> None:
         )
 
 
+def _joined(lists: Iterable[list[tf.Tensor]]) -> list[tf.Tensor]:
+    return [tensor for tensors in lists for tensor in tensors]
+
+
+def _shared_out(tensors: list[tf.Tensor], sequences: int) -> list[list[tf.Tensor]]:
+    """Of a list that holds those of one sequence after another, each sequence's."""
+    return split(tensors, *[len(tensors) // sequences] * sequences)
+
+
 def _counts(op: tf.Operation) -> tuple[int, int, int]:
     return op.get_attr("num_kernels"), op.get_attr("num_biases"), op.get_attr("num_states")
 
 
-def _optional_counts(op: tf.Operation) -> tuple[int, int]:
-    return op.get_attr("num_lengths"), op.get_attr("num_masks")
+def _sequence_counts(op: tf.Operation) -> tuple[int, ...]:
+    """Of the inputs that both sequence ops have."""
+    inputs, lengths, masks = (op.get_attr(f"num_{name}") for name in ("sequences", "lengths", "masks"))
+    return (inputs, *_counts(op), lengths, masks)
 
 
 def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
     return {name: op.get_attr(name) for name in names}
 
 
-def _given(gradients: Sequence[tf.Tensor | None], outputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def _given(gradients: Iterable[tf.Tensor | None], outputs: Iterable[tf.Tensor]) -> list[tf.Tensor]:
     return [
         tf.zeros_like(output) if gradient is None else gradient
         for gradient, output in zip(gradients, outputs, strict=True)
     ]
 
 
-def _flatten(gradients: Any) -> list[tf.Tensor]:
-    return [gradients.d_inputs, *gradients.d_kernels, *gradients.d_biases, *gradients.d_initial_state]
-
-
 @tf.RegisterGradient("FusedRnnSequence")
 def _sequence_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor | None]:
-    counts = _counts(op)
-    inputs, kernels, biases, states, lengths, masks = split(op.inputs, 1, *counts, *_optional_counts(op))
-    d_sequence, *d_final_state = _given(d_outputs[:-1], op.outputs[:-1])
+    counts = _sequence_counts(op)
+    groups, sequences, states = split(op.inputs, *counts), counts[0], counts[3]
+    outputs, final_state, saved = split(op.outputs, sequences, states, sequences)
+    d_results = _given(d_outputs[:-sequences], outputs + final_state)
     gradients = _library.fused_rnn_sequence_grad(
-        inputs[0],
-        kernels,
-        biases,
-        states,
-        lengths,
-        masks,
-        op.outputs[0],
-        op.outputs[-1],
-        d_sequence,
-        d_final_state,
+        *groups,
+        outputs,
+        saved,
+        *split(d_results, sequences, states),
         **_attributes(op, *_CELL_ATTRIBUTES, "time_major", "reverse"),
     )
-    return [*_flatten(gradients), *(None for _ in lengths + masks)]
+    return [*tf.nest.flatten(list(gradients)), *(None for _ in _joined(groups[4:]))]
 
 
 @tf.RegisterGradient("FusedRnnStep")
@@ -172,17 +177,18 @@ def _step_grad(op: tf.Operation, *d_outputs: tf.Tensor | None) -> list[tf.Tensor
         _given(d_outputs[:-1], op.outputs[:-1]),
         **_attributes(op, *_CELL_ATTRIBUTES),
     )
-    return _flatten(gradients)
+    return tf.nest.flatten(list(gradients))
 
 
 @tf.RegisterGradient("FusedRnnSequenceGrad")
 def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
     """For derivatives of second order and in forward mode; nothing else calls it."""
-    counts, optional = _counts(op), _optional_counts(op)
-    *groups, lengths, masks, results, d_results = split(op.inputs, 1, *counts, *optional, 2, 1 + counts[2])
+    counts = _sequence_counts(op)
+    sequences, states = counts[0], counts[3]
+    *groups, lengths, masks, results, d_results = split(op.inputs, *counts, 2 * sequences, sequences + states)
     d_arguments, d_d_results = composite.gradients_of_gradients(
-        composite.sequence,
-        _arguments(groups),
+        composite.sequences,
+        groups,
         d_results,
         _given(d_gradients, op.outputs),
         lengths,
@@ -197,12 +203,8 @@ def _sequence_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> lis
 def _step_grad_grad(op: tf.Operation, *d_gradients: tf.Tensor | None) -> list[tf.Tensor | None]:
     counts = _counts(op)
     *groups, results, d_results = split(op.inputs, 1, *counts, counts[2] + 1, counts[2])
+    arguments = [groups[0][0], *groups[1:]]
     d_arguments, d_d_results = composite.gradients_of_gradients(
-        composite.step, _arguments(groups), d_results, _given(d_gradients, op.outputs), cell=_cell_of(op)
+        composite.step, arguments, d_results, _given(d_gradients, op.outputs), cell=_cell_of(op)
     )
     return [*d_arguments, *(None for _ in results), *d_d_results]
-
-
-def _arguments(groups: list[list[tf.Tensor]]) -> list[Any]:
-    """What the composite is differentiated by: the inputs, then the other groups of an op's inputs."""
-    return [groups[0][0], *groups[1:]]

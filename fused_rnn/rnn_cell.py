@@ -125,19 +125,16 @@ class FusedCell(_RNNCell):
         """
         cell = self._op_cell
         assert cell is not None
-        kernels, biases = self._weights()
-        outputs, final_state = ops.sequence(
-            cell,
-            inputs,
-            kernels,
-            biases,
-            self._unpack_state(state),
-            sequence_length,
-            state_mask,
-            time_major=time_major,
-            reverse=reverse,
-        )
+        given = self.as_sequence(inputs, state, reverse=reverse, state_mask=state_mask)
+        ((outputs, final_state),) = ops.sequences(cell, [given], sequence_length, time_major=time_major)
         return outputs, self._pack_state(final_state)
+
+    def as_sequence(
+        self, inputs: tf.Tensor, state: Any, *, reverse: bool, state_mask: tf.Tensor | None = None
+    ) -> ops.Sequence:
+        """What `call_sequence` gives to the op, for a call that takes several."""
+        kernels, biases = self._weights()
+        return ops.Sequence(inputs, kernels, biases, self._unpack_state(state), reverse, state_mask)
 
 
 class BasicRNNCell(FusedCell, reference.BasicRNNCell):

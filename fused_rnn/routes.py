@@ -28,7 +28,8 @@ _KINDS: dict[type, str] = {
 def explain(cell: Any) -> str:
     """Prints which route each layer of a cell takes in `fused_rnn.dynamic_rnn`, and why.
 
-    The same holds for `bidirectional_dynamic_rnn`, `static_rnn` and `static_bidirectional_rnn`. Where
+    The same holds for `static_rnn`, and for each direction in `bidirectional_dynamic_rnn` and
+    `static_bidirectional_rnn`, which share an op where their cells are alike and have no wrapper. Where
     TensorFlow owns the loop (in its own functions, `raw_rnn`, `static_state_saving_rnn`), all layers run step
     by step.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fused_rnn.composition import Pass, StepLoop, as_lengths, run_sequence
+from fused_rnn.composition import Pass, StepLoop, as_lengths, run_directions, run_sequence
 from fused_rnn.routes import runs_whole
 
 __all__ = ["static_bidirectional_rnn", "static_rnn", "static_state_saving_rnn"]
@@ -68,8 +68,8 @@ def static_bidirectional_rnn(
 ) -> tuple[list[Any], Any, Any]:
     """`tf.compat.v1.nn.static_bidirectional_rnn` with all steps of each layer in one op.
 
-    Each direction goes the way that `static_rnn` would go; only for a layer that must run step by step is
-    anything reversed.
+    Each direction goes the way that `static_rnn` would go, and both go it in one op where those of
+    `bidirectional_dynamic_rnn` would; only for a layer that must run step by step is anything reversed.
 
     Args:
       cell_fw, cell_bw: the RNNCells of the two directions.
@@ -91,17 +91,12 @@ def static_bidirectional_rnn(
         return _tensorflow_static_bidirectional_rnn(
             cell_fw, cell_bw, inputs, initial_state_fw, initial_state_bw, dtype, sequence_length, scope
         )
-    outputs, states = [], []
     with tf.compat.v1.variable_scope(scope or "bidirectional_rnn"):
-        sequence = tf.stack(inputs)
-        for name, cell, state in (("fw", cell_fw, initial_state_fw), ("bw", cell_bw, initial_state_bw)):
-            with tf.compat.v1.variable_scope(name):
-                lengths = as_lengths(sequence_length, sequence, time_major=True, clip=name == "fw")
-                way = Pass(lengths, time_major=True, reverse=name == "bw", step_loop=_step_loop(dtype))
-                output, final_state = run_sequence(cell, sequence, state, dtype, way)
-            outputs.append(output)
-            states.append(final_state)
-        return tf.unstack(tf.concat(outputs, 2), len(inputs)), *states
+        sequence, states = tf.stack(inputs), (initial_state_fw, initial_state_bw)
+        way = Pass(None, time_major=True, reverse=False, step_loop=_step_loop(dtype))
+        results = run_directions((cell_fw, cell_bw), sequence, states, dtype, sequence_length, way)
+        (output_fw, state_fw), (output_bw, state_bw) = results
+        return tf.unstack(tf.concat([output_fw, output_bw], 2), len(inputs)), state_fw, state_bw
 
 
 def _are_steps(inputs: Any) -> bool:

@@ -43,16 +43,8 @@ def _steps(workload: Workload, x: Any, weights: dict[str, Any]) -> list[Any]:
 def _sequences(workload: Workload, x: Any, weights: dict[str, Any]) -> list[Any]:
     outputs, state = [], _state(workload)
     for x_step in tf.split(x, workload.case.steps, axis=1):
-        y, state = ops.sequence(
-            _LSTM,
-            x_step,
-            [weights["kernel"]],
-            [weights["bias"]],
-            state,
-            None,
-            time_major=False,
-            reverse=False,
-        )
+        given = ops.Sequence(x_step, [weights["kernel"]], [weights["bias"]], state)
+        ((y, state),) = ops.sequences(_LSTM, [given], None, time_major=False)
         outputs.append(y)
     return [tf.concat(outputs, axis=1), *state]
 

@@ -23,8 +23,8 @@ constexpr bool columns_are_windows() {
 template <typename CellType, typename S>
 class LargeProducts {
  public:
-  LargeProducts(const SequenceBackwardParams& params, const BackwardWorkspace& workspace, const Rows& batch_rows)
-      : p(params), work(workspace), rows(batch_rows) {
+  LargeProducts(const SequenceBackwardParams& params, const BackwardBuffers& buffers, const Rows& batch_rows)
+      : p(params), work(buffers), rows(batch_rows) {
     for (int k = 0; k < CellType::kInfo.kernels; ++k) {
       d_kernels[k] = static_cast<C*>(std::is_same_v<S, C> ? p.d_kernels[k] : work.d_kernels[k]);
     }
@@ -75,7 +75,7 @@ class LargeProducts {
   using C = Compute<S>;
   static_assert(columns_are_windows<CellType>());
   const SequenceBackwardParams& p;
-  const BackwardWorkspace& work;
+  const BackwardBuffers& work;
   const Rows rows;
   C* d_kernels[kMaxKernels] = {};  // as kernels
 

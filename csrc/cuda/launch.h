@@ -51,20 +51,30 @@ __device__ inline T& shared_memory() {
 #endif
 }
 
+struct Grid {
+  int64_t x;  // blocks in a row
+  int y = 1;  // rows
+};
+
 // What launch and launch_cooperative share.
 template <bool kCooperative, typename Params>
-Status launch_blocks(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
+Status launch_blocks(void (*kernel)(Params), const Grid& blocks, int threads, int64_t shared_bytes, void* stream,
                      const Params& params) {
-  if (blocks == 0) return {};
-  if (blocks > INT32_MAX) return {"fused_rnn could not run: the tensors need more thread blocks than CUDA can launch."};
+  static_assert(sizeof(Params) <= 4096, "CUDA takes no larger parameters on all GPUs");
+  if (blocks.x == 0) return {};
+  if (blocks.x > INT32_MAX) {
+    return {"fused_rnn could not run: the tensors need more thread blocks than CUDA can launch."};
+  }
 #if defined(FUSED_RNN_EMULATOR)
   static_cast<void>(stream);
   const auto thread = [=] { kernel(params); };
-  const cudaError_t error = kCooperative ? emulator::launch_cooperative(thread, blocks, threads, shared_bytes)
-                                         : emulator::launch(thread, blocks, threads, shared_bytes);
+  const cudaError_t error = kCooperative
+                                ? emulator::launch_cooperative(thread, blocks.x, threads, shared_bytes, blocks.y)
+                                : emulator::launch(thread, blocks.x, threads, shared_bytes);
 #else
   const void* function = reinterpret_cast<const void*>(kernel);
-  const dim3 grid(static_cast<unsigned>(blocks)), block(static_cast<unsigned>(threads));
+  const dim3 grid(static_cast<unsigned>(blocks.x), static_cast<unsigned>(blocks.y));
+  const dim3 block(static_cast<unsigned>(threads));
   void* arguments[] = {const_cast<Params*>(&params)};
   const size_t bytes = static_cast<size_t>(shared_bytes);
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
@@ -79,7 +89,7 @@ Status launch_blocks(void (*kernel)(Params), int64_t blocks, int threads, int64_
 template <typename Params>
 Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
               const Params& params) {
-  return launch_blocks<false>(kernel, blocks, threads, shared_bytes, stream, params);
+  return launch_blocks<false>(kernel, {blocks}, threads, shared_bytes, stream, params);
 }
 
 // The same with all blocks there at once, so that they may wait for each other; an error where the GPU cannot hold them
@@ -87,7 +97,7 @@ Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t share
 // kernel in full: the attribute is the whole process's, and another thread may be about to launch the same kernel with
 // more.
 template <typename Params>
-Status launch_cooperative(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes, void* stream,
+Status launch_cooperative(void (*kernel)(Params), const Grid& blocks, int threads, int64_t shared_bytes, void* stream,
                           const Params& params) {
 #if !defined(FUSED_RNN_EMULATOR)
   int device = 0, most = 0;

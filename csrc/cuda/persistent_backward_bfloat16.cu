@@ -2,4 +2,5 @@
 #include "csrc/cuda/persistent_backward.cuh"
 
 template fused_rnn::Status fused_rnn::cuda::persistent_backward<__nv_bfloat16>(const PersistentBackward<__nv_bfloat16>&,
-                                                                               const PersistentPlan&, Cell, void*);
+                                                                               int, const PersistentPlan&,
+                                                                               const SequenceParams&);

@@ -7,24 +7,36 @@
 
 namespace fused_rnn::cuda {
 
+// The blocks of a sequence are a row of the grid, one group after another. (With the row's number, which the compiler
+// knows to be the same for the whole block, what a sequence has of its own is as cheap to read as other parameters.)
+__device__ __forceinline__ unsigned block_of_launch() {
+  return blockIdx.y * gridDim.x + blockIdx.x;
+}
+
+// What the steps of all sequences of a launch have in common, taken from the first: that one's parameters are operands,
+// those of a sequence that the compiler does not know want registers.
+template <typename Step>
+__device__ __forceinline__ void take_common(const Step& first, Step& step) {
+  step.rows.T = first.rows.T, step.rows.B = first.rows.B, step.rows.lengths = first.rows.lengths;
+  step.I = first.I, step.H = first.H, step.P = first.P, step.step = first.step;
+  step.options = first.options, step.y_strides = first.y_strides;
+}
+
 // A block's place. Blocks of a group exchange rows: each passes on what it has made of its units, and waits until all
 // have. Two groups never wait for each other.
 class Member {
  public:
   __device__ explicit Member(const Division& division)
-      : division_(division),
-        block_(static_cast<int>(blockIdx.x) % division.blocks),
-        flags_(division.flags + blockIdx.x / division.blocks * division.blocks),
-        first_row_(blockIdx.x / division.blocks * division.rows) {}
+      : division_(division), group_(static_cast<int>(blockIdx.x) / division.blocks) {}
 
-  __device__ int64_t first_row() const { return first_row_; }
+  __device__ int64_t first_row() const { return group_ * division_.rows; }
   __device__ int rows() const {
-    const int64_t rest = division_.B - first_row_;
+    const int64_t rest = division_.B - first_row();
     return static_cast<int>(rest < division_.rows ? rest : division_.rows);
   }
   template <int kStageIndex>
   __device__ int64_t first_unit() const {
-    return static_cast<int64_t>(block_) * division_.stage[kStageIndex].units;
+    return static_cast<int64_t>(block()) * division_.stage[kStageIndex].units;
   }
   // Of `units` units of the stage, how many are this block's; it may have none.
   template <int kStageIndex>
@@ -38,12 +50,13 @@ class Member {
   __device__ void pass_on() {
     __syncthreads();
     ++passed_;
-    if (threadIdx.x == 0) store_release(flags_ + block_, passed_);
+    if (threadIdx.x == 0) store_release(division_.flags + block_of_launch(), passed_);
   }
   // Returns once all blocks of the group have passed on as often as this one. All threads call it.
   __device__ void wait() const {
+    const unsigned* flags = division_.flags + (block_of_launch() - block());
     for (int i = threadIdx.x; i < division_.blocks; i += kPersistentThreads) {
-      while (load_acquire(flags_ + i) < passed_) {
+      while (load_acquire(flags + i) < passed_) {
       }
     }
     __syncthreads();
@@ -51,10 +64,11 @@ class Member {
 
  private:
   const Division& division_;
-  const int block_;
-  unsigned* const flags_;
-  const int64_t first_row_;
+  const int group_;
   unsigned passed_ = 0;
+
+  // In its group.
+  __device__ int block() const { return static_cast<int>(blockIdx.x) - group_ * division_.blocks; }
 };
 
 // The course of a stage: the block's rows in tiles, each multiplied by multiply(first row, rows); and the block's
@@ -93,7 +107,7 @@ __device__ BlockWeights block_weights(const Division& division) {
   const PersistentStage &one = division.stage[0], &other = division.stage[1];
   const int widest = one.columns > other.columns ? one.columns : other.columns;
   char* kept = &shared_memory<char>() + kPersistentWarps * widest * stride * sizeof(float);
-  char* streamed = division.streamed + blockIdx.x * division.streamed_bytes;
+  char* streamed = division.streamed + block_of_launch() * division.streamed_bytes;
   if (kStageIndex > 0) {
     const int64_t piece_row = one.columns / kPieceColumns * static_cast<int64_t>(kPieceBytes);
     kept += one.resident * piece_row;

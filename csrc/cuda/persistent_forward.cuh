@@ -8,36 +8,39 @@ namespace fused_rnn::cuda {
 
 // Step `in_launch` of the launch.
 template <typename CellType, typename S>
-__device__ __forceinline__ StepForward<S> step_of(const PersistentForward<S>& p, int64_t in_launch) {
-  StepForward<S> s = p.step;
-  s.step = p.step.step + in_launch;
-  if (s.zx != nullptr) s.zx += in_launch * p.step.rows.B * CellType::kInfo.gates * p.step.H;
-  if (s.step > 0) s.h_prev = {p.h[s.step % 2], false}, s.c_prev = {p.c, false};
+__device__ __forceinline__ StepForward<S> step_of(const PersistentForward<S>& p, const ForwardShare<S>& share,
+                                                  int64_t in_launch) {
+  StepForward<S> s = share.step;
+  take_common(p.shares[0].step, s);
+  s.step += in_launch;
+  if (s.zx != nullptr) s.zx += in_launch * s.rows.B * CellType::kInfo.gates * s.H;
+  if (s.step > 0) s.h_prev = {share.h[s.step % 2], false}, s.c_prev = {share.c, false};
   if (s.step + 1 < p.end) {
-    s.h = p.h[(s.step + 1) % 2], s.c = p.c;
+    s.h = share.h[(s.step + 1) % 2], s.c = share.c;
   } else {
     s.h = nullptr, s.c = nullptr;
-    s.final_state[0] = p.final_state[0], s.final_state[1] = p.final_state[1];
+    s.final_state[0] = share.final_state[0], s.final_state[1] = share.final_state[1];
   }
   return s;
 }
 
 // The recurrent weights of a block's units: column gate * units + unit.
 template <typename CellType, int kStageIndex, typename S>
-__device__ void fill_weights(const PersistentForward<S>& p, const Member& member, const BlockWeights& weights) {
-  const int units = p.division.stage[kStageIndex].units;
-  const int64_t depth = stage_depth(p.step, kStageIndex), first = member.first_unit<kStageIndex>();
-  weights.fill<S>(p.division.tf32, [&](int column, int64_t k) {
+__device__ void fill_weights(const Division& division, const StepForward<S>& step, const Member& member,
+                             const BlockWeights& weights) {
+  const int units = division.stage[kStageIndex].units;
+  const int64_t depth = stage_depth(step, kStageIndex), first = member.first_unit<kStageIndex>();
+  weights.fill<S>(division.tf32, [&](int column, int64_t k) {
     const int gate = column / units;
     const int64_t unit = first + column % units;
     S value = to_storage<S>(0);
-    if (k >= depth || unit >= stage_units<CellType>(p.step, kStageIndex)) return value;
+    if (k >= depth || unit >= stage_units<CellType>(step, kStageIndex)) return value;
     for_each_index<CellType::kStage[kStageIndex].count>([&](auto index) {
       constexpr int kGate = CellType::kStage[kStageIndex].first + decltype(index)::value;
       constexpr int kKernel = kernel_of<CellType>(kGate), kPlace = place_of<CellType>(kGate);
       if (gate != decltype(index)::value) return;
-      const int64_t row = kernel_input_rows<CellType>(p.step, kKernel) + k;
-      value = p.step.kernels[kKernel][row * kernel_width<CellType>(p.step, kKernel) + kPlace * p.step.H + unit];
+      const int64_t row = kernel_input_rows<CellType>(step, kKernel) + k;
+      value = step.kernels[kKernel][row * kernel_width<CellType>(step, kKernel) + kPlace * step.H + unit];
     });
     return value;
   });
@@ -45,18 +48,20 @@ __device__ void fill_weights(const PersistentForward<S>& p, const Member& member
 
 // A stage of a step: from exchanged rows to exchanged rows.
 template <typename CellType, int kStageIndex, typename S>
-__device__ __forceinline__ void run_stage(const PersistentForward<S>& p, const StepForward<S>& step, Member& member,
+__device__ __forceinline__ void run_stage(const PersistentForward<S>& p, int64_t in_launch, Member& member,
                                           const BlockWeights& weights) {
   using C = Compute<S>;
   constexpr int kGates = CellType::kStage[kStageIndex].count, kColumns = CellType::kProducts[kStageIndex].count;
   constexpr bool kLast = kStageIndex + 1 == CellType::kStages;
+  const ForwardShare<S>& share = p.shares[block_row()];
+  const StepForward<S> step = step_of<CellType>(p, share, in_launch);
   const Partial partial = block_partial<kStageIndex>(p.division);
   const int units = member.units<kStageIndex>(stage_units<CellType>(step, kStageIndex));
   const int unit_stride = p.division.stage[kStageIndex].units;
   const int64_t first_unit = member.first_unit<kStageIndex>(), in_stride = p.division.stage[kStageIndex].stride;
   const int64_t out_stride = p.division.stage[kLast ? 0 : 1].stride;
-  const S* in = kStageIndex == 0 ? p.exchanged_h[step.step % 2] : p.exchanged_operand;
-  S* out = kLast ? p.exchanged_h[(step.step + 1) % 2] : p.exchanged_operand;
+  const S* in = kStageIndex == 0 ? share.exchanged_h[step.step % 2] : share.exchanged_operand;
+  S* out = kLast ? share.exchanged_h[(step.step + 1) % 2] : share.exchanged_operand;
   const auto begin = [&](int64_t row, int unit, Forward<C>& u) {
     begin_unit<CellType, kStageIndex>(step, row, first_unit + unit, u);
   };
@@ -81,30 +86,31 @@ __global__ void __launch_bounds__(kPersistentThreads, 1)
     persistent_forward_kernel(const __grid_constant__ PersistentForward<S> p) {
   constexpr int kLast = CellType::kStages - 1;
   Member member(p.division);
+  const ForwardShare<S>& share = p.shares[blockIdx.y];
   const BlockWeights first = block_weights<0>(p.division), second = block_weights<kLast>(p.division);
-  fill_weights<CellType, 0>(p, member, first);
-  if constexpr (kLast > 0) fill_weights<CellType, kLast>(p, member, second);
+  fill_weights<CellType, 0>(p.division, share.step, member, first);
+  if constexpr (kLast > 0) fill_weights<CellType, kLast>(p.division, share.step, member, second);
 
-  const StepForward<S> begin = step_of<CellType>(p, 0);
-  const int units = member.units<kLast>(p.step.P);
+  const StepForward<S> begin = step_of<CellType>(p, share, 0);
+  const int units = member.units<kLast>(share.step.P);
   for (int64_t i = threadIdx.x; i < static_cast<int64_t>(member.rows()) * units; i += kPersistentThreads) {
     const int64_t row = member.first_row() + i / units, unit = member.first_unit<kLast>() + i % units;
-    S* out = p.exchanged_h[begin.step % 2] + row * p.division.stage[0].stride;
-    out[unit] = to_factor<S>(begin.h_prev[row * p.step.P + unit], p.division.tf32);
+    S* out = share.exchanged_h[begin.step % 2] + row * p.division.stage[0].stride;
+    out[unit] = to_factor<S>(begin.h_prev[row * share.step.P + unit], p.division.tf32);
   }
   member.pass_on();
   for (int64_t i = 0; i < p.steps; ++i) {
-    const StepForward<S> step = step_of<CellType>(p, i);
-    run_stage<CellType, 0>(p, step, member, first);
-    if constexpr (kLast > 0) run_stage<CellType, kLast>(p, step, member, second);
+    run_stage<CellType, 0>(p, i, member, first);
+    if constexpr (kLast > 0) run_stage<CellType, kLast>(p, i, member, second);
   }
 }
 
 template <typename S>
-Status persistent_forward(const PersistentForward<S>& call, const PersistentPlan& plan, Cell cell, void* stream) {
-  return with_cell(cell, [&](auto c) {
-    return launch_cooperative(persistent_forward_kernel<decltype(c), S>, int64_t{plan.groups} * plan.blocks,
-                              kPersistentThreads, plan.shared_bytes, stream, call);
+Status persistent_forward(const PersistentForward<S>& call, int count, const PersistentPlan& plan,
+                          const SequenceParams& params) {
+  return with_cell(params.cell, [&](auto c) {
+    return launch_cooperative(persistent_forward_kernel<decltype(c), S>, {int64_t{plan.groups} * plan.blocks, count},
+                              kPersistentThreads, plan.shared_bytes, params.stream, call);
   });
 }
 

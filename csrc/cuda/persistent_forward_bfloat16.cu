@@ -2,4 +2,5 @@
 #include "csrc/cuda/persistent_forward.cuh"
 
 template fused_rnn::Status fused_rnn::cuda::persistent_forward<__nv_bfloat16>(const PersistentForward<__nv_bfloat16>&,
-                                                                              const PersistentPlan&, Cell, void*);
+                                                                              int, const PersistentPlan&,
+                                                                              const SequenceParams&);

@@ -1,5 +1,5 @@
 // One dtype and direction of the persistent driver; a file of its own so that they compile side by side.
 #include "csrc/cuda/persistent_forward.cuh"
 
-template fused_rnn::Status fused_rnn::cuda::persistent_forward<__half>(const PersistentForward<__half>&,
-                                                                       const PersistentPlan&, Cell, void*);
+template fused_rnn::Status fused_rnn::cuda::persistent_forward<__half>(const PersistentForward<__half>&, int,
+                                                                       const PersistentPlan&, const SequenceParams&);

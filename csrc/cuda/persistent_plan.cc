@@ -119,15 +119,13 @@ bool divide(const SequenceParams& p, const Shape& shape, const Gpu& gpu, const F
   return true;
 }
 
-// chunk: the steps of a launch.
-PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& gpu, int64_t chunk) {
-  PersistentPlan best{};
-  if (p.dtype == DType::kFloat64) best.why_not = "it has no float64 kernels";
-  if (!gpu.cooperative) best.why_not = "this GPU cannot launch cooperative kernels";
-  if (p.T == 0 || p.B == 0) best.why_not = "there is no step to run";
-  if (!best.why_not.empty()) return best;
+// The fastest division of one sequence, where `side_by_side` of them share the GPU.
+PersistentPlan divide_fastest(const SequenceParams& p, const Shape& shape, Gpu gpu, int side_by_side) {
   const Factors factors = factors_of(p);
+  PersistentPlan best{};
   best.why_not = "this GPU is too small for it";
+  best.side_by_side = side_by_side;
+  gpu.processors /= side_by_side;
   int64_t last_rows = 0;
   for (int64_t groups = 1; groups <= std::min<int64_t>(gpu.processors, divide_up(p.B, 8)); ++groups) {
     const int64_t rows = groups == 1 ? p.B : round_up(divide_up(p.B, groups), 8);
@@ -135,20 +133,42 @@ PersistentPlan plan_for(const SequenceParams& p, const Shape& shape, const Gpu& 
     const int64_t fewest = divide_up(shape.widest(), gpu.processors / groups);
     for (int64_t units = fewest; units < fewest + kPieceColumns; ++units) {
       PersistentPlan plan{};
+      plan.side_by_side = side_by_side;
       if (!divide(p, shape, gpu, factors, rows, units, &plan)) continue;
       if (best.why_not.empty() && plan.step_us >= best.step_us) continue;
       best = plan;
     }
   }
+  return best;
+}
+
+// What `count` sequences of T steps take, launches included; chunk: the steps of a launch.
+double predict_all(const PersistentPlan& plan, int count, int64_t T, int64_t chunk) {
+  int64_t weights = plan.streamed_bytes;
+  for (int s = 0; s < plan.stages; ++s) weights += plan.stage[s].resident * piece_row_bytes(plan.stage[s]);
+  const double begin_us = kLaunchUs + static_cast<double>(weights) / kFillBytesPerUs;
+  const auto rounds = static_cast<double>(divide_up(count, plan.side_by_side));
+  return rounds * (static_cast<double>(divide_up(T, chunk)) * begin_us + T * plan.step_us);
+}
+
+// Sequences side by side have half of the processors each; one after another, each has all of them.
+PersistentPlan plan_for(const SequenceParams& p, int count, const Shape& shape, const Gpu& gpu, int64_t chunk) {
+  PersistentPlan best{};
+  if (p.dtype == DType::kFloat64) best.why_not = "it has no float64 kernels";
+  if (!gpu.cooperative) best.why_not = "this GPU cannot launch cooperative kernels";
+  if (p.T == 0 || p.B == 0) best.why_not = "there is no step to run";
   if (!best.why_not.empty()) return best;
-  best.stepwise_step_us = predict_stepwise_step(p, shape, factors);
-  int64_t weights = best.streamed_bytes;
-  for (int s = 0; s < best.stages; ++s) {
-    weights += best.stage[s].resident * piece_row_bytes(best.stage[s]);
+  best = divide_fastest(p, shape, gpu, 1);
+  if (!best.why_not.empty()) return best;
+  double us = predict_all(best, count, p.T, chunk);
+  if (count > 1) {
+    const PersistentPlan beside = divide_fastest(p, shape, gpu, kSideBySide);
+    const double beside_us = predict_all(beside, count, p.T, chunk);
+    if (beside.why_not.empty() && beside_us < us) best = beside, us = beside_us;
   }
-  const double launches = static_cast<double>(divide_up(p.T, chunk));
-  const double begin_us = launches * (kLaunchUs + static_cast<double>(weights) / kFillBytesPerUs);
-  best.pays = begin_us + p.T * best.step_us < p.T * best.stepwise_step_us;
+  best.step_us *= static_cast<double>(divide_up(count, best.side_by_side));
+  best.stepwise_step_us = count * predict_stepwise_step(p, shape, factors_of(p));
+  best.pays = us < p.T * best.stepwise_step_us;
   return best;
 }
 
@@ -167,7 +187,7 @@ Status describe_gpu(Gpu* gpu) {
   return {};
 }
 
-PersistentPlan plan_forward(const SequenceParams& p, const Gpu& gpu) {
+PersistentPlan plan_forward(const SequenceParams& p, int count, const Gpu& gpu) {
   return with_cell(p.cell, [&](auto cell) {
     using CellType = decltype(cell);
     Shape shape;
@@ -175,12 +195,12 @@ PersistentPlan plan_forward(const SequenceParams& p, const Gpu& gpu) {
     for (int s = 0; s < shape.stages; ++s) {
       shape.stage[s] = {stage_units<CellType>(p, s), CellType::kStage[s].count, stage_depth(p, s)};
     }
-    return plan_for(p, shape, gpu, forward_chunk(p, kGpuChunkBytes));
+    return plan_for(p, count, shape, gpu, forward_chunk(p, kGpuChunkBytes));
   });
 }
 
 // A stage's product comes from the gates of the other stage, if there are two.
-PersistentPlan plan_backward(const SequenceParams& p, const Gpu& gpu) {
+PersistentPlan plan_backward(const SequenceParams& p, int count, const Gpu& gpu) {
   return with_cell(p.cell, [&](auto cell) {
     using CellType = decltype(cell);
     Shape shape;
@@ -189,7 +209,7 @@ PersistentPlan plan_backward(const SequenceParams& p, const Gpu& gpu) {
       const int from = CellType::kStages - 1 - s;
       shape.stage[s] = {stage_units<CellType>(p, s), 1, CellType::kStage[from].count * stage_units<CellType>(p, from)};
     }
-    return plan_for(p, shape, gpu, backward_chunk(p, kGpuChunkBytes));
+    return plan_for(p, count, shape, gpu, backward_chunk(p, kGpuChunkBytes));
   });
 }
 

@@ -8,6 +8,7 @@ namespace fused_rnn::cuda {
 
 constexpr int kPersistentThreads = 256, kPersistentWarps = kPersistentThreads / 32;
 constexpr int kPersistentRows = 32;  // of the batch that a block takes through a stage at a time
+constexpr int kSideBySide = 2;       // sequences that one launch can run: the two directions of a layer
 // Weights are kept in pieces of 8 columns by 64 bytes of depth: half of what mma.sync takes as its left operand.
 constexpr int kPieceColumns = 8, kPieceDepthBytes = 64, kPieceBytes = kPieceColumns * kPieceDepthBytes;
 
@@ -29,6 +30,7 @@ struct PersistentStage {
 
 struct PersistentPlan {
   std::string why_not;  // a clause that says why the driver cannot run this; empty: it can
+  int side_by_side;     // sequences that one launch runs: 1 or kSideBySide; what follows is for each of them
   int groups;           // of rows of the batch, which never wait for each other
   int64_t rows;         // of a group
   int blocks;           // of a group
@@ -38,8 +40,8 @@ struct PersistentPlan {
   int64_t flag_bytes;                // unsigned [groups, blocks]
   int64_t exchange_bytes[2];         // [B, stride], of each stage; two of them where the cell has one stage
   int64_t streamed_bytes;            // of a block: the chunks that do not stay
-  double step_us, stepwise_step_us;  // predicted, of this driver and of the stepwise one
-  bool pays;                         // the whole sequence is predicted to be faster than stepwise
+  double step_us, stepwise_step_us;  // predicted for a step of all sequences, of this driver and of the stepwise one
+  bool pays;                         // all of it is predicted to be faster than stepwise
 };
 
 // What both directions tell a kernel of the division of work.
@@ -48,8 +50,8 @@ struct Division {
   int64_t rows;  // of a group
   int64_t B;
   PersistentStage stage[2];
-  unsigned* flags;  // [groups, blocks]: how often each block has passed on what it made; 0 at the start
-  char* streamed;   // [groups * blocks, streamed_bytes]
+  unsigned* flags;  // [sequences, groups, blocks]: how often each block has passed on what it made; 0 at the start
+  char* streamed;   // [sequences * groups * blocks, streamed_bytes]
   int64_t streamed_bytes;
   bool tf32;  // float32 products may be taken so
 };
@@ -61,7 +63,8 @@ struct Gpu {
 };
 Status describe_gpu(Gpu* gpu);
 
-PersistentPlan plan_forward(const SequenceParams& params, const Gpu& gpu);
-PersistentPlan plan_backward(const SequenceParams& params, const Gpu& gpu);
+// Of `count` sequences like this one.
+PersistentPlan plan_forward(const SequenceParams& params, int count, const Gpu& gpu);
+PersistentPlan plan_backward(const SequenceParams& params, int count, const Gpu& gpu);
 
 }  // namespace fused_rnn::cuda

@@ -29,6 +29,18 @@ __device__ inline void store_release(unsigned* flag, unsigned value) {
 #endif
 }
 
+// blockIdx.y, which the compiler takes to be another at each call: what is found by it is read where it is called, and
+// not kept in registers until then.
+__device__ __forceinline__ unsigned block_row() {
+#if defined(FUSED_RNN_EMULATOR)
+  return blockIdx.y;
+#else
+  unsigned row;
+  asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(row));
+  return row;
+#endif
+}
+
 // To the nearest number of 10 bits of mantissa, ties away from zero.
 __device__ inline float round_to_tf32(float value) {
 #if defined(FUSED_RNN_EMULATOR)

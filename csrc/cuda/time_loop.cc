@@ -11,28 +11,28 @@ namespace fused_rnn::cuda {
 
 // time_loop_forward_*.cu and time_loop_backward_*.cu hold one each.
 template <typename S>
-Status time_loop_forward(const SequenceForwardParams& params);
+Status time_loop_forward(const SequenceForwardParams* sequences, int count);
 template <typename S>
-Status time_loop_backward(const SequenceBackwardParams& params);
+Status time_loop_backward(const SequenceBackwardParams* sequences, int count);
 
-Status sequence_forward(const SequenceForwardParams& params) {
-  switch (params.dtype) {
-    case DType::kFloat64: return time_loop_forward<double>(params);
-    case DType::kFloat16: return time_loop_forward<__half>(params);
-    case DType::kBFloat16: return time_loop_forward<__nv_bfloat16>(params);
+Status sequence_forward(const SequenceForwardParams* sequences, int count) {
+  switch (sequences->dtype) {
+    case DType::kFloat64: return time_loop_forward<double>(sequences, count);
+    case DType::kFloat16: return time_loop_forward<__half>(sequences, count);
+    case DType::kBFloat16: return time_loop_forward<__nv_bfloat16>(sequences, count);
     case DType::kFloat32: break;
   }
-  return time_loop_forward<float>(params);
+  return time_loop_forward<float>(sequences, count);
 }
 
-Status sequence_backward(const SequenceBackwardParams& params) {
-  switch (params.dtype) {
-    case DType::kFloat64: return time_loop_backward<double>(params);
-    case DType::kFloat16: return time_loop_backward<__half>(params);
-    case DType::kBFloat16: return time_loop_backward<__nv_bfloat16>(params);
+Status sequence_backward(const SequenceBackwardParams* sequences, int count) {
+  switch (sequences->dtype) {
+    case DType::kFloat64: return time_loop_backward<double>(sequences, count);
+    case DType::kFloat16: return time_loop_backward<__half>(sequences, count);
+    case DType::kBFloat16: return time_loop_backward<__nv_bfloat16>(sequences, count);
     case DType::kFloat32: break;
   }
-  return time_loop_backward<float>(params);
+  return time_loop_backward<float>(sequences, count);
 }
 
 std::string cuda_version() {

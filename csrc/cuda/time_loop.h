@@ -5,10 +5,10 @@
 
 namespace fused_rnn::cuda {
 
-size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params);
-size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params);
-Status sequence_forward(const SequenceForwardParams& params);
-Status sequence_backward(const SequenceBackwardParams& params);
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams* sequences, int count);
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams* sequences, int count);
+Status sequence_forward(const SequenceForwardParams* sequences, int count);
+Status sequence_backward(const SequenceBackwardParams* sequences, int count);
 
 std::string cuda_version();  // "13.0"
 std::string cuda_targets();  // "sm_80 sm_90 compute_90"

@@ -1,4 +1,4 @@
 // One dtype and direction of the time loop; a file of its own so that they compile side by side.
 #include "csrc/cuda/time_loop_forward.cuh"
 
-template fused_rnn::Status fused_rnn::cuda::time_loop_forward<__half>(const SequenceForwardParams&);
+template fused_rnn::Status fused_rnn::cuda::time_loop_forward<__half>(const SequenceForwardParams*, int);

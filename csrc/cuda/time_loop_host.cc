@@ -5,24 +5,20 @@
 
 namespace fused_rnn::cuda {
 
-Loop::Loop(const SequenceParams& p, const int64_t* device_lengths)
-    : rows{p.T, p.B, p.lengths == nullptr ? nullptr : device_lengths, p.reverse},
-      steps(p.T),
-      padded(false),
-      B(p.B),
-      processors(0) {
+Loop::Loop(const SequenceParams& p, int64_t* device_lengths)
+    : lengths(p.lengths == nullptr ? nullptr : device_lengths), steps(p.T), padded(false), B(p.B), processors(0) {
   if (p.lengths == nullptr || p.B == 0) return;
   steps = *std::max_element(p.lengths, p.lengths + p.B);
   padded = *std::min_element(p.lengths, p.lengths + p.B) < p.T;
 }
 
-Status Loop::begin(const SequenceParams& p, int64_t* device_lengths) {
+Status Loop::begin(const SequenceParams& p) {
   int device = 0;
   FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaGetDevice(&device), "find the current GPU"));
   FUSED_RNN_RETURN_IF_ERROR(cuda_status(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
                                         "ask the GPU for its size"));
   if (p.lengths == nullptr) return {};
-  return copy_lengths(p.lengths, p.B, device_lengths, p.stream);
+  return copy_lengths(p.lengths, p.B, lengths, p.stream);
 }
 
 TileSize Loop::tile_size(int64_t large_rows, int64_t large_units, int64_t units) const {
@@ -45,7 +41,7 @@ Status begin_launch(const SequenceParams& p, const PersistentWorkspace& work, Di
   division->flags = static_cast<unsigned*>(work.flags);
   division->streamed = static_cast<char*>(work.streamed), division->streamed_bytes = plan.streamed_bytes;
   division->tf32 = p.allow_tf32;
-  return clear(work.flags, plan.flag_bytes, p.stream);
+  return clear(work.flags, plan.side_by_side * plan.flag_bytes, p.stream);
 }
 
 Status copy_states(const SequenceParams& p, const void* const* from, void* const* to, int states, size_t bytes) {

@@ -8,16 +8,19 @@ namespace fused_rnn::cuda {
 
 enum class TileSize { kFew, kMany, kLarge };
 
+// What all sequences of a call have in common.
 struct Loop {
-  Rows rows;      // as kernels see them
-  int64_t steps;  // of the longest row
-  bool padded;    // some row is shorter than T
+  int64_t* lengths;  // [B], on the device; null: every row has T steps
+  int64_t steps;     // of the longest row
+  bool padded;       // some row is shorter than T
   int64_t B;
   int processors;  // of the GPU
 
-  Loop(const SequenceParams& params, const int64_t* device_lengths);
+  Loop(const SequenceParams& params, int64_t* device_lengths);
   // Looks at the GPU, and copies the lengths to it.
-  Status begin(const SequenceParams& params, int64_t* device_lengths);
+  Status begin(const SequenceParams& params);
+  // As kernels see them.
+  Rows rows(const SequenceParams& params) const { return {params.T, params.B, lengths, params.reverse}; }
   // The tile for a product of so many units, given how many rows and units a block takes with the large one.
   TileSize tile_size(int64_t large_rows, int64_t large_units, int64_t units) const;
 };

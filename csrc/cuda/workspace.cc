@@ -59,7 +59,7 @@ int64_t chunk_steps(int64_t bytes_per_step, int64_t chunk_bytes, int64_t T) {
 // Chooses between the drivers: the persistent one runs where it can and is predicted to be faster, unless the caller
 // demands one of the two; not for a single step, which needs no exchange. Then divides what it needs. The rows i are
 // forward the input of stage i, backward what comes from it.
-PersistentWorkspace take_persistent(const SequenceParams& p, bool forward, Pieces& pieces) {
+PersistentWorkspace take_persistent(const SequenceParams& p, int count, bool forward, Pieces& pieces) {
   PersistentWorkspace w{};
   if (p.driver == CudaDriver::kStepwise || p.T <= 1) return w;
   Gpu gpu{};
@@ -67,19 +67,21 @@ PersistentWorkspace take_persistent(const SequenceParams& p, bool forward, Piece
     w.plan.why_not = "there is no GPU";
     return w;
   }
-  w.plan = forward ? plan_forward(p, gpu) : plan_backward(p, gpu);
+  w.plan = forward ? plan_forward(p, count, gpu) : plan_backward(p, count, gpu);
   w.chosen = w.plan.why_not.empty() && (p.driver == CudaDriver::kPersistent || w.plan.pays);
   if (!w.chosen) return w;
-  w.flags = pieces.take(w.plan.flag_bytes);
+  w.flags = pieces.take(w.plan.side_by_side * w.plan.flag_bytes);
   const size_t begin = pieces.bytes();
-  for (int i = 0; i < w.plan.stages; ++i) {
-    const int64_t bytes = w.plan.exchange_bytes[forward ? i : w.plan.stages - 1 - i];
-    w.rows[i][0] = pieces.take(bytes);
-    if (i == 0) w.rows[i][1] = pieces.take(bytes);
+  for (int n = 0; n < w.plan.side_by_side; ++n) {
+    for (int i = 0; i < w.plan.stages; ++i) {
+      const int64_t bytes = w.plan.exchange_bytes[forward ? i : w.plan.stages - 1 - i];
+      w.rows[n][i][0] = pieces.take(bytes);
+      if (i == 0) w.rows[n][i][1] = pieces.take(bytes);
+    }
   }
-  w.exchange = w.rows[0][0];
+  w.exchange = w.rows[0][0][0];
   w.exchange_bytes = static_cast<int64_t>(pieces.bytes() - begin);
-  w.streamed = pieces.take(w.plan.streamed_bytes * w.plan.groups * w.plan.blocks);
+  w.streamed = pieces.take(w.plan.streamed_bytes * w.plan.side_by_side * w.plan.groups * w.plan.blocks);
   return w;
 }
 
@@ -97,66 +99,73 @@ int64_t backward_chunk(const SequenceParams& p, int64_t bytes) {
   return chunk_steps(p.B * ((cell.d_z_width + operands) * S + p.I * (S + C)), bytes, p.T);
 }
 
-ForwardWorkspace divide_forward(const SequenceForwardParams& p) {
+ForwardWorkspace divide_forward(const SequenceForwardParams* sequences, int count) {
+  const SequenceForwardParams& p = *sequences;
   const CellSizes cell = cell_sizes(p);
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H * C;
   Pieces pieces(p.workspace);
   ForwardWorkspace w{};
-  w.persistent = take_persistent(p, true, pieces);
+  w.persistent = take_persistent(p, count, true, pieces);
   w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
-  if (cell.stages > 1) {
-    w.operand = pieces.take(state);
-    w.carry = pieces.take(state * cell.carry);
-  }
-  if (p.T > 1) {
-    w.h[0] = pieces.take(p.B * p.P * C);
-    w.h[1] = pieces.take(p.B * p.P * C);
-    if (cell.info.states > 1) w.c = pieces.take(state);
-  }
-  if (p.T > 1 && p.I > 0) {
-    w.chunk = forward_chunk(p, kForwardChunkBytes);
-    w.x = pieces.take(w.chunk * p.B * p.I * S);
-    w.zx = pieces.take(w.chunk * state * cell.info.gates);
+  if (p.T > 1 && p.I > 0) w.chunk = forward_chunk(p, kForwardChunkBytes);
+  for (int n = 0; n < w.persistent.side_by_side(); ++n) {
+    ForwardBuffers& buffers = w.sequence[n];
+    if (cell.stages > 1) {
+      buffers.operand = pieces.take(state);
+      buffers.carry = pieces.take(state * cell.carry);
+    }
+    if (p.T > 1) {
+      buffers.h[0] = pieces.take(p.B * p.P * C);
+      buffers.h[1] = pieces.take(p.B * p.P * C);
+      if (cell.info.states > 1) buffers.c = pieces.take(state);
+    }
+    if (w.chunk == 0) continue;
+    buffers.x = pieces.take(w.chunk * p.B * p.I * S);
+    buffers.zx = pieces.take(w.chunk * state * cell.info.gates);
   }
   w.bytes = pieces.bytes();
   return w;
 }
 
-BackwardWorkspace divide_backward(const SequenceBackwardParams& p) {
+BackwardWorkspace divide_backward(const SequenceBackwardParams* sequences, int count) {
+  const SequenceBackwardParams& p = *sequences;
   const CellSizes cell = cell_sizes(p);
   const int64_t S = storage_bytes(p.dtype), C = compute_bytes(p.dtype), state = p.B * p.H, d_z = p.B * cell.d_z_width;
   Pieces pieces(p.workspace);
   BackwardWorkspace w{};
-  w.persistent = take_persistent(p, false, pieces);
+  w.persistent = take_persistent(p, count, false, pieces);
   w.lengths = static_cast<int64_t*>(pieces.take(p.B * static_cast<int64_t>(sizeof(int64_t))));
-  for (void*& each : w.d_z) each = pieces.take(d_z * C);
-  w.d_h = pieces.take(p.B * p.P * C);
-  if (cell.info.states > 1) w.d_c = pieces.take(state * C);
   w.chunk = backward_chunk(p, kBackwardChunkBytes);
-  w.d_z_rounded = pieces.take(w.chunk * d_z * S);
-  w.x = pieces.take(w.chunk * p.B * p.I * S);
-  w.h_prev = pieces.take(w.chunk * p.B * p.P * S);
-  if (cell.stages > 1) w.operand = pieces.take(w.chunk * state * S);
-  w.d_x = pieces.take(w.chunk * p.B * p.I * C);
-  for (int k = 0; k < cell.info.kernels && S != C; ++k) {
-    w.d_kernels[k] = pieces.take(cell.kernel_sizes[k] * C);
+  for (int n = 0; n < w.persistent.side_by_side(); ++n) {
+    BackwardBuffers& buffers = w.sequence[n];
+    for (void*& each : buffers.d_z) each = pieces.take(d_z * C);
+    buffers.d_h = pieces.take(p.B * p.P * C);
+    if (cell.info.states > 1) buffers.d_c = pieces.take(state * C);
+    buffers.d_z_rounded = pieces.take(w.chunk * d_z * S);
+    buffers.x = pieces.take(w.chunk * p.B * p.I * S);
+    buffers.h_prev = pieces.take(w.chunk * p.B * p.P * S);
+    if (cell.stages > 1) buffers.operand = pieces.take(w.chunk * state * S);
+    buffers.d_x = pieces.take(w.chunk * p.B * p.I * C);
+    for (int k = 0; k < cell.info.kernels && S != C; ++k) {
+      buffers.d_kernels[k] = pieces.take(cell.kernel_sizes[k] * C);
+    }
+    buffers.d_z_sums = pieces.take(cell.d_z_width * C);
+    buffers.partial_sums = pieces.take(kPartialSums * cell.d_z_width * C);
   }
-  w.d_z_sums = pieces.take(cell.d_z_width * C);
-  w.partial_sums = pieces.take(kPartialSums * cell.d_z_width * C);
   w.bytes = pieces.bytes();
   return w;
 }
 
-size_t sequence_forward_workspace_bytes(const SequenceForwardParams& params) {
-  SequenceForwardParams counted = params;
+size_t sequence_forward_workspace_bytes(const SequenceForwardParams* sequences, int count) {
+  SequenceForwardParams counted = *sequences;
   counted.workspace = nullptr;
-  return divide_forward(counted).bytes;
+  return divide_forward(&counted, count).bytes;
 }
 
-size_t sequence_backward_workspace_bytes(const SequenceBackwardParams& params) {
-  SequenceBackwardParams counted = params;
+size_t sequence_backward_workspace_bytes(const SequenceBackwardParams* sequences, int count) {
+  SequenceBackwardParams counted = *sequences;
   counted.workspace = nullptr;
-  return divide_backward(counted).bytes;
+  return divide_backward(&counted, count).bytes;
 }
 
 }  // namespace fused_rnn::cuda

@@ -47,38 +47,42 @@ std::vector<Event> make_events(int count) {
 
 class DeviceSequence {
  public:
-  DeviceSequence(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
-                 const Arrays& initial_state, const Lengths& lengths, const std::optional<py::array>& d_y,
+  DeviceSequence(const std::string& cell, const EachArray& x, const Arrays& kernels, const Arrays& biases,
+                 const Arrays& initial_state, const Lengths& lengths, const std::optional<EachArray>& d_y,
                  const Arrays& d_final_state, const Options& options)
-      : call_(cell, x, kernels, biases, initial_state, lengths, std::nullopt, options), stream_(make_stream()) {
-    set_common(forward_);
-    info_ = &cell_info(forward_.cell);
-    const Shape out = output_shape(call_.shapes(), forward_);
-    forward_.y = make_output("y", out);
-    forward_.y_strides = sequence_strides(call_.shapes(), forward_, forward_.P);
-    for (int k = 0; k < info_->states; ++k) {
-      forward_.final_state[k] = make_output(k == 0 ? "final_h" : "final_c", state_shape(forward_, k));
+      : x_(x),
+        call_(cell, all_of(x), kernels, biases, initial_state, lengths, Arrays{}, options),
+        stream_(make_stream()),
+        info_(cell_info(call_.params().cell)),
+        forward_(on_stream<SequenceForwardParams>()) {
+    for (SequenceForwardParams& params : forward_) {
+      params.y = make_output("y", call_.output_shape());
+      for (int k = 0; k < info_.states; ++k) {
+        params.final_state[k] = make_output(k == 0 ? "final_h" : "final_c", state_shape(params, k));
+      }
     }
-    if (!d_final_state.empty()) set_backward(x, kernels, biases, initial_state, d_y, d_final_state);
+    if (!d_final_state.empty()) set_backward(kernels, biases, initial_state, all_of(d_y), d_final_state);
     workspace_ = forward_workspace_bytes(false);
-    if (gradients_) {
+    if (!backward_.empty()) {
       workspace_ = std::max(workspace_, forward_workspace_bytes(true));
-      workspace_ = std::max(workspace_, sequence_backward_workspace_bytes(backward_));
+      workspace_ = std::max(workspace_, sequence_backward_workspace_bytes(backward_.data(), call_.count()));
     }
-    forward_.workspace = backward_.workspace = poisoned(call_.workspace(workspace_), workspace_);
+    void* const workspace = poisoned(call_.memory().workspace(workspace_), workspace_);
+    for (SequenceForwardParams& params : forward_) params.workspace = workspace;
+    for (SequenceBackwardParams& params : backward_) params.workspace = workspace;
     DeviceMemory::check(cudaDeviceSynchronize());
   }
 
   void forward(bool keep) {
-    if (keep && !gradients_) throw py::value_error("forward(keep=True) needs a sequence made with d_final_state");
-    forward_.saved = keep ? saved_ : nullptr;
-    raise_if(sequence_forward(forward_));
+    if (keep && backward_.empty()) throw py::value_error("forward(keep=True) needs a sequence made with d_final_state");
+    set_keep(keep);
+    raise_if(sequence_forward(forward_.data(), call_.count()));
     kept_ = keep || kept_;
   }
 
   void backward() {
     if (!kept_) throw py::value_error("backward() needs forward(keep=True) before it");
-    raise_if(sequence_backward(backward_));
+    raise_if(sequence_backward(backward_.data(), call_.count()));
   }
 
   // Milliseconds of each of `repeats` runs in a row, none of which waits on the host for the one before it.
@@ -106,7 +110,9 @@ class DeviceSequence {
   py::dict outputs() {
     synchronise();
     call_.memory().finish();
-    return outputs_;
+    py::dict outputs;
+    for (const auto& [name, made] : outputs_) outputs[name] = as_given(x_, py::reinterpret_borrow<py::list>(made));
+    return outputs;
   }
 
   void synchronise() { DeviceMemory::check(cudaStreamSynchronize(stream_.get())); }
@@ -114,51 +120,59 @@ class DeviceSequence {
   size_t workspace_bytes() const { return workspace_; }
 
  private:
-  void set_common(SequenceParams& params) {
-    params = call_.params();
-    params.stream = stream_.get();
-    params.product = [stream = stream_.get(), allow_tf32 = params.allow_tf32](const Product& product) {
-      return cuda::cublas_product(stream, allow_tf32, product);
-    };
+  template <typename Params>
+  std::vector<Params> on_stream() const {
+    auto sequences = call_.sequences<Params>();
+    for (Params& params : sequences) {
+      params.stream = stream_.get();
+      params.product = [stream = stream_.get(), allow_tf32 = params.allow_tf32](const Product& product) {
+        return cuda::cublas_product(stream, allow_tf32, product);
+      };
+    }
+    return sequences;
   }
 
-  void set_backward(const py::array& x, const Arrays& kernels, const Arrays& biases, const Arrays& initial_state,
-                    const std::optional<py::array>& d_y, const Arrays& d_final_state) {
-    if (d_final_state.size() != static_cast<size_t>(info_->states)) {
-      throw py::value_error("d_final_state must hold " + std::to_string(info_->states) + " arrays");
+  void set_backward(const Arrays& kernels, const Arrays& biases, const Arrays& initial_state, const Arrays& d_y,
+                    const Arrays& d_final_state) {
+    call_.check_count("d_final_state", d_final_state.size(), info_.states);
+    if (!d_y.empty()) call_.check_count("d_y", d_y.size(), 1);
+    backward_ = on_stream<SequenceBackwardParams>();
+    const size_t saved_bytes = call_.make(call_.saved_shape()).nbytes();
+    for (int n = 0; n < call_.count(); ++n) {
+      SequenceBackwardParams& params = backward_[n];
+      saved_.push_back(poisoned(call_.memory().workspace(saved_bytes), saved_bytes));
+      params.saved = saved_[n];
+      params.y = forward_[n].y;
+      if (!d_y.empty()) params.d_y = call_.in("d_y", d_y[n], "as y", call_.output_shape());
+      params.d_x = make_output("d_x", shape_of(all_of(x_)[n]));
+      for (int k = 0; k < info_.kernels; ++k) {
+        params.d_kernels[k] = make_output("d_" + std::string(info_.kernel_names[k]), shape_of(kernels[k]));
+      }
+      for (int k = 0; k < info_.biases; ++k) {
+        params.d_biases[k] = make_output("d_" + std::string(info_.bias_names[k]), shape_of(biases[k]));
+      }
+      for (int k = 0; k < info_.states; ++k) {
+        const py::array& d_final = d_final_state[n * info_.states + k];
+        params.d_final_state[k] = call_.in("d_final_state", d_final, "as final_state", state_shape(params, k));
+        params.d_initial_state[k] = make_output(k == 0 ? "d_initial_h" : "d_initial_c", shape_of(initial_state[k]));
+      }
     }
-    gradients_ = true;
-    set_common(backward_);
-    const Shape saved = call_.saved_shape();
-    const size_t saved_bytes = call_.make(saved).nbytes();
-    backward_.saved = saved_ = poisoned(call_.workspace(saved_bytes), saved_bytes);
-    backward_.y = forward_.y;
-    backward_.y_strides = forward_.y_strides;
-    if (d_y) backward_.d_y = call_.in("d_y", *d_y, "as y", output_shape(call_.shapes(), forward_));
-    for (int k = 0; k < info_->states; ++k) {
-      backward_.d_final_state[k] =
-          call_.in("d_final_state", d_final_state[k], "as final_state", state_shape(forward_, k));
-    }
-    backward_.d_x = make_output("d_x", shape_of(x));
-    for (int k = 0; k < info_->kernels; ++k) {
-      backward_.d_kernels[k] = make_output("d_" + std::string(info_->kernel_names[k]), shape_of(kernels[k]));
-    }
-    for (int k = 0; k < info_->biases; ++k) {
-      backward_.d_biases[k] = make_output("d_" + std::string(info_->bias_names[k]), shape_of(biases[k]));
-    }
-    for (int k = 0; k < info_->states; ++k) {
-      backward_.d_initial_state[k] = make_output(k == 0 ? "d_initial_h" : "d_initial_c", shape_of(initial_state[k]));
-    }
+  }
+
+  void set_keep(bool keep) {
+    for (int n = 0; n < call_.count(); ++n) forward_[n].saved = keep ? saved_[n] : nullptr;
   }
 
   size_t forward_workspace_bytes(bool keep) {
-    forward_.saved = keep ? saved_ : nullptr;
-    return sequence_forward_workspace_bytes(forward_);
+    set_keep(keep);
+    return sequence_forward_workspace_bytes(forward_.data(), call_.count());
   }
 
+  // For the next sequence: there is a list of them for each name.
   void* make_output(const std::string& name, const Shape& shape) {
     py::array array = call_.make(shape);
-    outputs_[name.c_str()] = array;
+    if (!outputs_.contains(name)) outputs_[name.c_str()] = py::list();
+    outputs_[name.c_str()].cast<py::list>().append(array);
     return poisoned(call_.memory().out(array), array.nbytes());
   }
 
@@ -168,26 +182,28 @@ class DeviceSequence {
     return memory;
   }
 
+  const EachArray x_;
   Call call_;
   Stream stream_;
-  const CellInfo* info_ = nullptr;
-  SequenceForwardParams forward_;
-  SequenceBackwardParams backward_;
-  void* saved_ = nullptr;
+  const CellInfo& info_;
+  std::vector<SequenceForwardParams> forward_;
+  std::vector<SequenceBackwardParams> backward_;  // empty where there are no gradients
+  std::vector<void*> saved_;
   size_t workspace_ = 0;
-  bool gradients_ = false, kept_ = false;
+  bool kept_ = false;
   py::dict outputs_;
 };
 
-std::unique_ptr<DeviceSequence> make_device_sequence(const std::string& cell, const py::array& x, const Arrays& kernels,
+std::unique_ptr<DeviceSequence> make_device_sequence(const std::string& cell, const EachArray& x, const Arrays& kernels,
                                                      const Arrays& biases, const Arrays& initial_state,
-                                                     const Lengths& lengths, const std::optional<py::array>& d_y,
-                                                     const Arrays& d_final_state, double forget_bias, bool reverse,
-                                                     bool time_major, bool allow_tf32, const std::string& driver) {
+                                                     const Lengths& lengths, const std::optional<EachArray>& d_y,
+                                                     const Arrays& d_final_state, double forget_bias,
+                                                     const EachFlag& reverse, bool time_major, bool allow_tf32,
+                                                     const std::string& driver) {
   Options options{};
   options.activation = "tanh";
   options.forget_bias = forget_bias;
-  options.reverse = reverse;
+  options.reverse = all_of(reverse);
   options.time_major = time_major;
   options.device = "cuda";
   options.threads = 1;
@@ -201,8 +217,9 @@ std::unique_ptr<DeviceSequence> make_device_sequence(const std::string& cell, co
 
 void add_device_sequence(py::module_& module) {
   py::class_<DeviceSequence>(module, "DeviceSequence",
-                             "A sequence whose tensors stay on the GPU, for measurements. Arrays as sequence_forward's "
-                             "and sequence_backward's; without d_final_state it has no gradients.")
+                             "A sequence, or several in one call, whose tensors stay on the GPU, for measurements. "
+                             "Arrays as sequence_forward's and sequence_backward's; without d_final_state it has no "
+                             "gradients.")
       .def(py::init(&make_device_sequence), py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
            py::arg("initial_state"), py::arg("lengths") = py::none(), py::kw_only(), py::arg("d_y") = py::none(),
            py::arg("d_final_state") = Arrays{}, py::arg("forget_bias") = 0.0, py::arg("reverse") = false,
@@ -212,7 +229,8 @@ void add_device_sequence(py::module_& module) {
       .def("time", &DeviceSequence::time, py::arg("what"), py::arg("repeats"),
            "Milliseconds of each run, by CUDA events: inference, forward (which keeps), backward or training (both).")
       .def("outputs", &DeviceSequence::outputs,
-           "Waits, and returns every output by name: y, final_*, d_*. NaN where nothing has been written.")
+           "Waits, and returns every output by name: y, final_*, d_*; each a list, if x was one. NaN where nothing has "
+           "been written.")
       .def("synchronise", &DeviceSequence::synchronise, "Waits for what was started.")
       .def_property_readonly("workspace_bytes", &DeviceSequence::workspace_bytes);
 }

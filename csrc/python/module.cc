@@ -20,79 +20,75 @@
 namespace fused_rnn {
 namespace {
 
-py::tuple forward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
+py::tuple forward(const std::string& cell, const EachArray& x, const Arrays& kernels, const Arrays& biases,
                   const Arrays& initial_state, const Lengths& lengths, bool keep,
-                  const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
-                  const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+                  const std::optional<EachArray>& state_mask, const std::string& activation, double forget_bias,
+                  const Clip& cell_clip, const Clip& proj_clip, const EachFlag& reverse, bool time_major,
                   const std::string& device, int threads, const std::string& driver, bool allow_tf32) {
-  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse,
+  const Options options{activation, forget_bias, cell_clip, proj_clip, all_of(reverse),
                         time_major, device,      threads,   driver,    allow_tf32};
-  Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
-  SequenceForwardParams params;
-  static_cast<SequenceParams&>(params) = call.params();
-  const CellInfo& info = cell_info(params.cell);
-  py::array y = call.make(output_shape(call.shapes(), params));
-  py::object saved = py::none();
-  params.y = call.memory().out(y);
-  params.y_strides = sequence_strides(call.shapes(), params, params.P);
-  py::list final_state;
-  for (int k = 0; k < info.states; ++k) {
-    py::array state = call.make(state_shape(params, k));
-    params.final_state[k] = call.memory().out(state);
-    final_state.append(state);
+  Call call(cell, all_of(x), kernels, biases, initial_state, lengths, all_of(state_mask), options);
+  auto sequences = call.sequences<SequenceForwardParams>();
+  py::list ys, final_state, all_saved;
+  const auto make = [&](const Shape& shape, py::list& to) {
+    py::array array = call.make(shape);
+    to.append(array);
+    return call.memory().out(array);
+  };
+  for (SequenceForwardParams& params : sequences) {
+    params.y = make(call.output_shape(), ys);
+    for (int k = 0; k < cell_info(params.cell).states; ++k) {
+      params.final_state[k] = make(state_shape(params, k), final_state);
+    }
+    if (keep) params.saved = make(call.saved_shape(), all_saved);
   }
-  if (keep) {
-    py::array kept = call.make(call.saved_shape());
-    params.saved = call.memory().out(kept);
-    saved = kept;
-  }
-  params.workspace = call.workspace(sequence_forward_workspace_bytes(params));
-  raise_if(sequence_forward(params));
+  call.set_workspace(sequences, sequence_forward_workspace_bytes(sequences.data(), call.count()));
+  raise_if(sequence_forward(sequences.data(), call.count()));
   call.memory().finish();
-  return py::make_tuple(y, final_state, saved);
+  return py::make_tuple(as_given(x, ys), final_state, keep ? as_given(x, all_saved) : py::none());
 }
 
-py::tuple backward(const std::string& cell, const py::array& x, const Arrays& kernels, const Arrays& biases,
-                   const Arrays& initial_state, const Lengths& lengths, const py::array& y, const py::array& saved,
-                   const std::optional<py::array>& d_y, const Arrays& d_final_state,
-                   const std::optional<py::array>& state_mask, const std::string& activation, double forget_bias,
-                   const Clip& cell_clip, const Clip& proj_clip, bool reverse, bool time_major,
+py::tuple backward(const std::string& cell, const EachArray& x, const Arrays& kernels, const Arrays& biases,
+                   const Arrays& initial_state, const Lengths& lengths, const EachArray& y, const EachArray& saved,
+                   const std::optional<EachArray>& d_y, const Arrays& d_final_state,
+                   const std::optional<EachArray>& state_mask, const std::string& activation, double forget_bias,
+                   const Clip& cell_clip, const Clip& proj_clip, const EachFlag& reverse, bool time_major,
                    const std::string& device, int threads, const std::string& driver, bool allow_tf32) {
-  const Options options{activation, forget_bias, cell_clip, proj_clip, reverse,
+  const Options options{activation, forget_bias, cell_clip, proj_clip, all_of(reverse),
                         time_major, device,      threads,   driver,    allow_tf32};
-  Call call(cell, x, kernels, biases, initial_state, lengths, state_mask, options);
-  SequenceBackwardParams params;
-  static_cast<SequenceParams&>(params) = call.params();
-  const CellInfo& info = cell_info(params.cell);
-  const Shape out = output_shape(call.shapes(), params);
+  Call call(cell, all_of(x), kernels, biases, initial_state, lengths, all_of(state_mask), options);
+  auto sequences = call.sequences<SequenceBackwardParams>();
   const char* words = options.time_major ? "[T, B, P]" : "[B, T, P]";
-  params.y = call.in("y", y, words, out);
-  if (d_y) params.d_y = call.in("d_y", *d_y, words, out);
-  params.y_strides = sequence_strides(call.shapes(), params, params.P);
-  params.saved = call.in("saved", saved, "[T, B, saved, H]", call.saved_shape());
-  if (d_final_state.size() != static_cast<size_t>(info.states)) {
-    throw py::value_error("d_final_state must hold " + std::to_string(info.states) + " arrays");
-  }
-  for (int k = 0; k < info.states; ++k) {
-    params.d_final_state[k] = call.in("d_final_state", d_final_state[k], "as final_state", state_shape(params, k));
-  }
-  py::array d_x = call.make(shape_of(x));
-  params.d_x = call.memory().out(d_x);
-  const auto make_all = [&](const Arrays& like, void** to) {
-    py::list made;
-    for (size_t k = 0; k < like.size(); ++k) {
-      py::array array = call.make(shape_of(like[k]));
-      to[k] = call.memory().out(array);
-      made.append(array);
-    }
-    return made;
+  const Arrays ys = all_of(y), all_saved = all_of(saved), d_ys = all_of(d_y);
+  const CellInfo& info = cell_info(call.params().cell);
+  call.check_count("y", ys.size(), 1);
+  call.check_count("saved", all_saved.size(), 1);
+  if (d_y) call.check_count("d_y", d_ys.size(), 1);
+  call.check_count("d_final_state", d_final_state.size(), info.states);
+  py::list d_xs, d_kernels, d_biases, d_initial_state;
+  const auto make = [&](const py::array& like, py::list& to) {
+    py::array array = call.make(shape_of(like));
+    to.append(array);
+    return call.memory().out(array);
   };
-  py::list d_kernels = make_all(kernels, params.d_kernels), d_biases = make_all(biases, params.d_biases);
-  py::list d_initial_state = make_all(initial_state, params.d_initial_state);
-  params.workspace = call.workspace(sequence_backward_workspace_bytes(params));
-  raise_if(sequence_backward(params));
+  for (int n = 0; n < call.count(); ++n) {
+    SequenceBackwardParams& params = sequences[n];
+    params.y = call.in("y", ys[n], words, call.output_shape());
+    if (d_y) params.d_y = call.in("d_y", d_ys[n], words, call.output_shape());
+    params.saved = call.in("saved", all_saved[n], "[T, B, saved, H]", call.saved_shape());
+    params.d_x = make(all_of(x)[n], d_xs);
+    for (int k = 0; k < info.kernels; ++k) params.d_kernels[k] = make(kernels[n * info.kernels + k], d_kernels);
+    for (int k = 0; k < info.biases; ++k) params.d_biases[k] = make(biases[n * info.biases + k], d_biases);
+    for (int k = 0; k < info.states; ++k) {
+      const int at = n * info.states + k;
+      params.d_final_state[k] = call.in("d_final_state", d_final_state[at], "as final_state", state_shape(params, k));
+      params.d_initial_state[k] = make(initial_state[at], d_initial_state);
+    }
+  }
+  call.set_workspace(sequences, sequence_backward_workspace_bytes(sequences.data(), call.count()));
+  raise_if(sequence_backward(sequences.data(), call.count()));
   call.memory().finish();
-  return py::make_tuple(d_x, d_kernels, d_biases, d_initial_state);
+  return py::make_tuple(as_given(x, d_xs), d_kernels, d_biases, d_initial_state);
 }
 
 py::dict describe_cell(const std::string& name) {
@@ -128,14 +124,18 @@ PYBIND11_MODULE(FUSED_RNN_MODULE, m) {
         py::arg("state_mask") = py::none(), py::arg("activation") = "tanh", py::arg("forget_bias") = 0.0,
         py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(), py::arg("reverse") = false,
         py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1, py::arg("driver") = "auto",
-        py::arg("allow_tf32") = false, "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x.");
+        py::arg("allow_tf32") = false,
+        "Runs a sequence: (y, final_state, saved). All arrays have the dtype of x. Or several that are alike, in one "
+        "call: x, state_mask and reverse are then lists of one for each, as y and saved are, and the lists of "
+        "kernels, biases and states hold those of one sequence after another.");
   m.def("sequence_backward", &backward, py::arg("cell"), py::arg("x"), py::arg("kernels"), py::arg("biases"),
         py::arg("initial_state"), py::arg("lengths"), py::arg("y"), py::arg("saved"), py::arg("d_y"),
         py::arg("d_final_state"), py::kw_only(), py::arg("state_mask") = py::none(), py::arg("activation") = "tanh",
         py::arg("forget_bias") = 0.0, py::arg("cell_clip") = py::none(), py::arg("proj_clip") = py::none(),
         py::arg("reverse") = false, py::arg("time_major") = false, py::arg("device") = "cpu", py::arg("threads") = 1,
         py::arg("driver") = "auto", py::arg("allow_tf32") = false,
-        "Gradients of a sequence: (d_x, d_kernels, d_biases, d_initial_state). d_y may be None, for 0.");
+        "Gradients of a sequence, or of several as in sequence_forward: (d_x, d_kernels, d_biases, d_initial_state). "
+        "d_y may be None, for 0.");
   m.def("cell_info", &describe_cell, py::arg("cell"), "Sizes of a cell's tensors, in units of H.");
   m.def("build_info", &describe_build, "What this build holds.");
 #if defined(FUSED_RNN_CUDA)

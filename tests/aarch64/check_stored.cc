@@ -140,8 +140,8 @@ class Run {
     for (int k = 0; k < info.states; ++k) params.final_state[k] = result(numbered("final_state", k));
     saved_.assign(params.T * params.B * info.saved * params.H * dtype_bytes(params.dtype) + kGuard, kNaN);
     params.saved = saved_.data();
-    params.workspace = workspace(sequence_forward_workspace_bytes(params));
-    require(sequence_forward(params));
+    params.workspace = workspace(sequence_forward_workspace_bytes(&params, 1));
+    require(sequence_forward(&params, 1));
     join();
   }
 
@@ -158,8 +158,8 @@ class Run {
     for (int k = 0; k < info.kernels; ++k) params.d_kernels[k] = result(numbered("d_kernels", k));
     for (int k = 0; k < info.biases; ++k) params.d_biases[k] = result(numbered("d_biases", k));
     for (int k = 0; k < info.states; ++k) params.d_initial_state[k] = result(numbered("d_initial_state", k));
-    params.workspace = workspace(sequence_backward_workspace_bytes(params));
-    require(sequence_backward(params));
+    params.workspace = workspace(sequence_backward_workspace_bytes(&params, 1));
+    require(sequence_backward(&params, 1));
     join();
   }
 

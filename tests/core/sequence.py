@@ -8,6 +8,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -98,6 +99,43 @@ def options(case: Case, inputs: Inputs, route: Route, time_major: bool, threads:
         "driver": route.driver,
         "allow_tf32": route.allow_tf32,
     }
+
+
+def run_together(route: Route, cases: Sequence[Case], dtype: str) -> list[Results]:
+    """`run`, time-major, of several cases in one call: alike in all but `reverse` and their tensors."""
+    given = [case.inputs(dtype) for case in cases]
+    module, first = route.module, cases[0]
+
+    def joined(lists: Iterable[Arrays]) -> Arrays:
+        return [array for arrays in lists for array in arrays]
+
+    def split(arrays: Arrays) -> list[Arrays]:
+        size = len(arrays) // len(cases)
+        return [arrays[n * size : (n + 1) * size] for n in range(len(cases))]
+
+    arguments = (
+        first.cell,
+        [inputs.x for inputs in given],
+        joined(inputs.kernels for inputs in given),
+        joined(inputs.biases for inputs in given),
+        joined(inputs.initial_state for inputs in given),
+        given[0].lengths,
+    )
+    how = options(first, given[0], route, time_major=True, threads=1)
+    how |= {"reverse": [case.reverse for case in cases]}
+    if first.masked:
+        how["state_mask"] = [inputs.state_mask for inputs in given]
+    y, final_state, saved = module.sequence_forward(*arguments, **how)
+    d_final_state = joined(inputs.d_final_state for inputs in given)
+    d_x, *gradients = module.sequence_backward(
+        *arguments, y, saved, [inputs.d_y for inputs in given], d_final_state, **how
+    )
+    names = ("final_state", "d_kernels", "d_biases", "d_initial_state")
+    lists = dict(zip(names, map(split, (final_state, *gradients)), strict=True))
+    return [
+        name_results(y=y[n], d_x=d_x[n], **{name: found[n] for name, found in lists.items()})
+        for n in range(len(cases))
+    ]
 
 
 def laid_out(array: Array, time_major: bool) -> Array:

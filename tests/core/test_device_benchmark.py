@@ -10,9 +10,7 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from core.sequence import REPOSITORY
@@ -48,7 +46,7 @@ SCRIPT = REPOSITORY / "benchmarks" / "device.py"
 
 def test_the_list_covers_what_it_promises() -> None:
     points = all_points()
-    assert len(points) == len(set(points)) == 40
+    assert len(points) == len(set(points)) == 43
     cases = [point.case for point in points]
     for values, least, most in (
         ({case.batch for case in cases}, 1, 128),
@@ -77,7 +75,9 @@ def test_deepbench_is_cut_where_it_is_long() -> None:
 def test_points_are_read_and_written() -> None:
     for point in all_points():
         assert parse_point(format_point(point)) == point
+    assert len({point for point in all_points() if point.directions == 2}) == 3
     for text, word in (
+        ("lstm,1,2,3,4,float32,training,both", "cell,B,T,I,H,dtype,mode"),
         ("lstm,1,2,3,4,float32", "cell,B,T,I,H,dtype,mode"),
         ("gru,1,2,3,4,float32,training", "gru_reset_after"),
         ("lstm,1,2,3,0,float32,training", "above 0"),
@@ -122,6 +122,15 @@ def test_floor_of_one_row() -> None:
     assert floor_seconds(training, ROUND) == pytest.approx(
         10e-6 + max(7 * (1.2e-6 + backward), 4 * values / 1e9)
     )
+
+
+def test_floor_of_two_directions() -> None:
+    """Each has half of the multiprocessors: it waits once for both, and its product takes twice as long."""
+    one, both = (parse_point(f"lstm,1,7,6,10,float32,inference{way}") for way in ("", ",bidirectional"))
+    assert step_seconds(both, ROUND) == pytest.approx(1e-6 + 2 * 2 * 10 * 40 / 4 / 1e9)
+    assert (both.flop, moved_bytes(both)) == (2 * one.flop, 2 * moved_bytes(one))
+    far = replace(ROUND, grid_wait=0.0, register_bytes=1000, shared_bytes=0)  # streams, unless in turn
+    assert step_seconds(both, far) == pytest.approx(2 * step_seconds(one, far))
 
 
 def test_floor_streams_what_does_not_fit() -> None:
@@ -315,7 +324,7 @@ def test_dry_run(arguments: tuple[str, ...]) -> None:
     assert "H200 (datasheet)" in done.stdout and "floor ms" in done.stdout
     if not arguments:
         assert all(format_point(point) in done.stdout for point in all_points())
-        assert "40 points" in done.stdout
+        assert "43 points" in done.stdout
 
 
 def test_wrong_options_are_refused() -> None:
@@ -323,76 +332,3 @@ def test_wrong_options_are_refused() -> None:
         command = [sys.executable, str(SCRIPT), "--dry-run", *option]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and option[0].lstrip("-") in done.stderr.replace("a point is", "point")
-
-
-class SequenceOnTheCpu:
-    """Stands in for the core's DeviceSequence, with the same names for what it gives."""
-
-    def __init__(self, cell: str, *given: Any, **options: Any) -> None:
-        self._module = pytest.importorskip("fused_rnn_core", reason="the core is not built")
-        self._cell, self._given, self._options = cell, given, options
-        lstm = cell == "lstm"
-        assert options["driver"] in DRIVERS
-        self._names = ["kernel", "bias"] if lstm else ["gate_kernel", "candidate_kernel"]
-        self._names += [] if lstm else ["gate_bias", "candidate_bias", "recurrent_bias"]
-        self._outputs: dict[str, np.ndarray] = {}
-
-    def forward(self, keep: bool) -> None:
-        self._kept = self._module.sequence_forward(self._cell, *self._given, keep=keep, time_major=True)
-        y, final_state, _ = self._kept
-        self._outputs = {"y": y} | {
-            f"final_{name}": part for name, part in zip("hc", final_state, strict=False)
-        }
-
-    def backward(self) -> None:
-        y, _, saved = self._kept
-        d_x, d_kernels, d_biases, d_state = self._module.sequence_backward(
-            self._cell,
-            *self._given,
-            None,
-            y,
-            saved,
-            self._options["d_y"],
-            self._options["d_final_state"],
-            time_major=True,
-        )
-        weights = zip(self._names, d_kernels + d_biases, strict=True)
-        self._outputs |= {"d_x": d_x} | {f"d_{name}": part for name, part in weights}
-        self._outputs |= {f"d_initial_{name}": part for name, part in zip("hc", d_state, strict=False)}
-
-    def outputs(self) -> dict[str, np.ndarray]:
-        return self._outputs
-
-    def time(self, what: str, repeats: int) -> list[float]:
-        return [{"inference": 1.0, "forward": 2.0, "backward": 3.0, "training": 5.0}[what]] * repeats
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("cell", POINT_CELLS)
-def test_contenders_agree(cell: str, dtype: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The layouts and gate orders between the core and torch, on the CPU; every name of the reference's."""
-    pytest.importorskip("torch", reason="torch is not installed")
-    import device_contenders
-    from device_measure import compare
-
-    monkeypatch.setattr(device_contenders, "DEVICE", "cpu")
-
-    class Core:
-        DeviceSequence = SequenceOnTheCpu
-
-    point = parse_point(f"{cell},5,6,7,33,{dtype},{mode}")
-    data = device_contenders.make_data(point, seed=3)
-    want = device_contenders.reference(point, data)
-    assert len(want) == {"lstm": (3, 8), "gru_reset_after": (2, 9)}[cell][mode == "training"]
-    fused = device_contenders.FusedSequence(Core, point, data, "persistent")  # type: ignore[arg-type]
-    both = {"forward": [2.0, 2.0], "backward": [3.0, 3.0]}
-    assert (fused.time(1), fused.time_parts(2)) == (([5.0], both) if mode == "training" else ([1.0], {}))
-    for contender in (
-        fused,
-        device_contenders.TorchLayer(point, data, dtype),
-    ):
-        assert compare(contender.outputs(), want, TOLERANCES[dtype]).status == "ok"
-    wrong = {name: tensor.clone() for name, tensor in want.items()}
-    wrong["final_h"][0, 0] = float("nan")
-    assert compare(wrong, want, TOLERANCES[dtype]).status == "wrong"

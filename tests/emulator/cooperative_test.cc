@@ -260,9 +260,9 @@ void test_launch() {
   expect(emulator::launch_cooperative(nothing, processors + 1, 32, 0) == cudaErrorCooperativeLaunchTooLarge,
          "more blocks than can be there at once are an error");
   using fused_rnn::cuda::launch_cooperative;
-  expect(launch_cooperative(empty_kernel, 0, 32, 0, nullptr, Nothing{}).ok(), "no blocks are no error");
-  expect(launch_cooperative(empty_kernel, kBlocks, 32, 100 << 10, nullptr, Nothing{}).ok(), "a right launch is none");
-  expect(launch_cooperative(empty_kernel, 1000, 32, 0, nullptr, Nothing{}).message.find("too many blocks") !=
+  expect(launch_cooperative(empty_kernel, {0}, 32, 0, nullptr, Nothing{}).ok(), "no blocks are no error");
+  expect(launch_cooperative(empty_kernel, {kBlocks}, 32, 100 << 10, nullptr, Nothing{}).ok(), "a right launch is none");
+  expect(launch_cooperative(empty_kernel, {1000}, 32, 0, nullptr, Nothing{}).message.find("too many blocks") !=
              std::string::npos,
          "the user is told of too many blocks");
 }

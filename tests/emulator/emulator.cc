@@ -65,6 +65,7 @@ struct Machine {
   bool stopped = false;
   int idle_rounds = 0;
   uint64_t accesses = 0;
+  int64_t cooperative_launches = 0;
   const std::function<void()>* thread = nullptr;
   uint64_t random = 0;
   std::string message = "no error";
@@ -105,7 +106,7 @@ void run_thread() {
 }
 
 std::string where() {
-  return "thread " + std::to_string(threadIdx.x) + " of block " + std::to_string(blockIdx.x);
+  return "thread " + std::to_string(threadIdx.x) + " of block " + std::to_string(machine().block->index);
 }
 
 void on_fault(int, siginfo_t* info, void*) {
@@ -144,7 +145,7 @@ class FaultGuard {
 bool run_pass(Block& block) {
   Machine& m = machine();
   m.block = &block;
-  blockIdx = {block.index, 0, 0};
+  blockIdx = {block.index % gridDim.x, block.index / gridDim.x, 0};
   shuffle(m.order);
   for (int i : m.order) {
     if (block.threads[i].state != State::kReady) continue;
@@ -269,9 +270,10 @@ cudaError_t run_groups(bool cooperative, uint32_t blocks, uint32_t threads, int6
   return cudaSuccess;
 }
 
-cudaError_t launch_blocks(bool cooperative, const std::function<void()>& thread, int64_t blocks, int threads,
-                          int64_t shared_bytes) {
+cudaError_t launch_blocks(bool cooperative, const std::function<void()>& thread, int64_t blocks_x, int blocks_y,
+                          int threads, int64_t shared_bytes) {
   Machine& m = machine();
+  const int64_t blocks = blocks_x * blocks_y;
   const std::lock_guard<std::mutex> lock(m.mutex);
   m.message = "invalid configuration";
   if (blocks < 1 || blocks > kMaxBlocks || threads < 1 || threads > kMaxThreads || shared_bytes > kMaxShared) {
@@ -285,10 +287,11 @@ cudaError_t launch_blocks(bool cooperative, const std::function<void()>& thread,
     const char* seed = std::getenv("FUSED_RNN_EMULATOR_SEED");
     set_seed(seed == nullptr ? 0 : std::strtoull(seed, nullptr, 10));
   }
+  m.cooperative_launches += cooperative;
   m.thread = &thread;
   m.stopped = false;
   m.accesses = next_random() >> 32;
-  gridDim = {static_cast<unsigned>(blocks), 1, 1};
+  gridDim = {static_cast<unsigned>(blocks_x), static_cast<unsigned>(blocks_y), 1};
   blockDim = {static_cast<unsigned>(threads), 1, 1};
   begin_launch();
   cudaError_t error = cudaErrorMemoryAllocation;
@@ -313,11 +316,12 @@ void stop_launch(const std::string& did) {
 }
 
 cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes) {
-  return launch_blocks(false, thread, blocks, threads, shared_bytes);
+  return launch_blocks(false, thread, blocks, 1, threads, shared_bytes);
 }
 
-cudaError_t launch_cooperative(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes) {
-  return launch_blocks(true, thread, blocks, threads, shared_bytes);
+cudaError_t launch_cooperative(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes,
+                               int blocks_y) {
+  return launch_blocks(true, thread, blocks, blocks_y, threads, shared_bytes);
 }
 
 void* shared_memory() {
@@ -363,6 +367,11 @@ const std::string& last_message() {
 }
 
 }  // namespace emulator
+
+// So far in this process, for whoever has loaded this library.
+extern "C" __attribute__((visibility("default"))) int64_t emulator_cooperative_launches() {
+  return emulator::machine().cooperative_launches;
+}
 
 void __syncthreads() {
   emulator::check_epoch();

@@ -90,8 +90,10 @@ namespace emulator {
 
 // Runs thread() once for each thread of each block, to the end. What went wrong stands in cudaGetErrorString.
 cudaError_t launch(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes);
-// The same, with all blocks there at once: so many as the device has processors at most.
-cudaError_t launch_cooperative(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes);
+// The same, with all blocks there at once: so many as the device has processors at most. blocks_y: the grid has so many
+// rows of them.
+cudaError_t launch_cooperative(const std::function<void()>& thread, int64_t blocks, int threads, int64_t shared_bytes,
+                               int blocks_y = 1);
 
 void* shared_memory();  // of the block that runs, aligned to 16 bytes
 

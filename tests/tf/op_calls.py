@@ -21,7 +21,7 @@ def attributes(case: Case, op: str) -> Arguments:
     options = (case.activation, case.forget_bias, case.cell_clip, case.proj_clip)
     found: Arguments = dict(ops._attributes_of(Cell(case.cell, *options), tf.float32))
     if op.startswith("sequence"):
-        found |= {"time_major": False, "reverse": case.reverse}
+        found |= {"time_major": False, "reverse": [case.reverse]}
     return found if op.endswith("grad") else found | {"keep": True}
 
 
@@ -29,7 +29,7 @@ def forward_arguments(case: Case, op: str, dtype: str = "float32") -> Arguments:
     """What "sequence" or "step" takes; a step is that of the case's first time."""
     inputs = case.inputs(dtype)
     found = {
-        "inputs": inputs.x[0] if op.startswith("step") else np.ascontiguousarray(inputs.x.swapaxes(0, 1)),
+        "inputs": inputs.x[0] if op.startswith("step") else [np.ascontiguousarray(inputs.x.swapaxes(0, 1))],
         "kernels": inputs.kernels,
         "biases": inputs.biases,
         "initial_state": inputs.initial_state,
@@ -46,15 +46,27 @@ def backward_arguments(case: Case, op: str, dtype: str = "float32") -> Arguments
     inputs, forward = case.inputs(dtype), forward_arguments(case, forward_op, dtype)
     results = call(forward_op, forward)
     found = {name: value for name, value in forward.items() if name != "keep"}
-    found |= {"saved": results.saved.numpy(), "d_final_state": inputs.d_final_state}
+    found["d_final_state"] = inputs.d_final_state
     if op == "step_grad":
+        found["saved"] = results.saved.numpy()
         return found | {"final_state": [state.numpy() for state in results.final_state]}
-    return found | {"outputs": results.outputs.numpy(), "d_outputs": inputs.d_y.swapaxes(0, 1)}
+    kept = {name: [tensor.numpy() for tensor in getattr(results, name)] for name in ("outputs", "saved")}
+    return found | kept | {"d_outputs": [inputs.d_y.swapaxes(0, 1)]}
 
 
 def arguments_of(case: Case, op: str, dtype: str = "float32") -> Arguments:
     make = backward_arguments if op.endswith("grad") else forward_arguments
     return make(case, op, dtype)
+
+
+def pair_arguments(case: Case, op: str) -> Arguments:
+    """What "sequence" or "sequence_grad" takes for a case and, beside it, the same the other way round."""
+    one = arguments_of(case, op)
+    both = {
+        name: value * 2 if isinstance(value, list) and name != "sequence_length" else value
+        for name, value in one.items()
+    }
+    return both | {"reverse": [case.reverse, not case.reverse]}
 
 
 def call(op: str, arguments: Arguments) -> Any:
@@ -79,12 +91,7 @@ def as_placeholders(arguments: Arguments, *, static: bool) -> tuple[Arguments, d
 
     replaced = {}
     for name, value in arguments.items():
-        if isinstance(value, np.ndarray):
-            replaced[name] = placeholder(value)
-        elif isinstance(value, list):
-            replaced[name] = [placeholder(array) for array in value]
-        else:
-            replaced[name] = value
+        replaced[name] = tf.nest.map_structure(placeholder, value) if is_array(value) else value
     return replaced, feeds
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cases import Case
 from reference import CELLS
-from tf.op_calls import OPS, Arguments, arguments_of, as_placeholders, call, flat
+from tf.op_calls import OPS, Arguments, arguments_of, as_placeholders, call, flat, is_array, pair_arguments
 from tf.scripts import run_script
 
 v1 = tf.compat.v1
@@ -116,9 +116,16 @@ STEP_GRAD: Wrong = [
     ("final_state", [zeros(2, 5), zeros(2, 4)]),
     ("final_state", [zeros(), zeros(2, 5)]),
 ]
+
+
+def of_one_sequence(table: Wrong) -> Wrong:
+    """The sequence ops take a list for each of their arguments."""
+    return [(name, [value] if isinstance(value, np.ndarray) else value) for name, value in table]
+
+
 TABLES = {
-    "sequence": KERNELS + COUNTS + SEQUENCE,
-    "sequence_grad": KERNELS + COUNTS + SEQUENCE + SEQUENCE_GRAD,
+    "sequence": KERNELS + COUNTS + of_one_sequence(SEQUENCE),
+    "sequence_grad": KERNELS + COUNTS + of_one_sequence(SEQUENCE + SEQUENCE_GRAD),
     "step": KERNELS + COUNTS + STEP,
     "step_grad": KERNELS + COUNTS + STEP + STEP_GRAD,
 }
@@ -196,6 +203,40 @@ def test_cells_of_several_kernels(op: str, case: Case, argument: str, value: Any
         call(op, arguments)
 
 
+@pytest.mark.parametrize("op", ["sequence", "sequence_grad"])
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("inputs", [zeros(2, 3, 4), zeros(2, 4, 4)], r"inputs of sequence 1 .*\[2, 3, 4\].*\[2, 4, 4\]"),
+        (
+            "kernels",
+            [zeros(9, 20)] * 3,
+            "kernels must hold 2 tensors .* and 2 sequences, got 3",
+        ),
+        ("kernels", [zeros(9, 20), zeros(9, 24)], r"kernel of sequence 1 .*\[9, 20\].*\[9, 24\]"),
+        ("biases", [zeros(20), zeros(24)], r"bias of sequence 1 .*\[20\].*\[24\]"),
+        ("initial_state", [zeros(2, 5)] * 3 + [zeros(3, 5)], "initial_state c of sequence 1"),
+        ("state_mask", [zeros(2, 3, 5)], "state_mask must hold one for each of 2 sequences, got 1"),
+        ("state_mask", [zeros(2, 3, 5), zeros(2, 3, 6)], "state_mask must be"),
+        ("sequence_length", [np.array([3, 4])], "4 in row 1"),
+        ("sequence_length", [np.array([3, 1])] * 2, "sequence_length must hold at most one tensor"),
+        ("reverse", [False], "reverse must hold one for each of 2 sequences, got 1"),
+        ("saved", [zeros(600, dtype=np.uint8), zeros(1, dtype=np.uint8)], "saved must be"),
+        ("outputs", [zeros(2, 3, 5), zeros(2, 3, 6)], "outputs must be"),
+        ("d_outputs", [zeros(2, 3, 5), zeros(2, 3, 6)], "d_outputs must be"),
+        ("d_final_state", [zeros(2, 5)] * 3 + [zeros(2, 6)], "d_final_state must be"),
+    ],
+    ids=described,
+)
+def test_several_sequences(op: str, argument: str, value: Any, message: str) -> None:
+    """The first is right: the error is in another, or in how many there are."""
+    arguments = pair_arguments(LSTM, op)
+    if argument not in arguments:
+        pytest.skip(f"{op} has no {argument}")
+    with pytest.raises(ERRORS, match=message):
+        call(op, arguments | {argument: value})
+
+
 def replaced(value: Any, convert: Any) -> Any:
     """The array, or the last one of a list, converted."""
     return [*value[:-1], convert(value[-1])] if isinstance(value, list) else convert(value)
@@ -206,12 +247,10 @@ def replaced(value: Any, convert: Any) -> Any:
 def test_mixed_dtypes(op: str, dtype: Any) -> None:
     arguments = arguments_of(LSTM, op)
     for argument, value in arguments.items():
-        if not isinstance(value, (np.ndarray, list)) or (argument == "sequence_length" and dtype == np.int32):
+        if not is_array(value) or (argument == "sequence_length" and dtype == np.int32):
             continue
         tensors = {
-            name: tf.nest.map_structure(tf.constant, given)
-            if isinstance(given, (np.ndarray, list))
-            else given
+            name: tf.nest.map_structure(tf.constant, given) if is_array(given) else given
             for name, given in arguments.items()
         }
         tensors[argument] = replaced(tensors[argument], lambda tensor: tf.cast(tensor, dtype))
@@ -247,7 +286,7 @@ def test_saved_of_another_cell_or_dtype(cell: str, op: str) -> None:
     arguments = arguments_of(case, op)
     for other, dtype in ((cell, "float64"), (cell, "float16"), *((c, "float32") for c in CELLS if c != cell)):
         saved = arguments_of(Case("saved", other, T=3, B=2, I=4, H=5), op, dtype)["saved"]
-        if saved.size == arguments["saved"].size:
+        if np.size(saved) == np.size(arguments["saved"]):
             continue
         with pytest.raises(ERRORS, match=r"\bsaved\b"):
             call(op, arguments | {"saved": saved})
@@ -264,7 +303,7 @@ lengths = st.lists(st.integers(-2, 5), max_size=4).map(lambda values: np.array(v
 def test_anything(op: str, case: Case, data: st.DataObject) -> None:
     """Whatever is given in place of one or two arguments gives results or an error."""
     arguments: Arguments = arguments_of(case, op)
-    tensors = [name for name, value in arguments.items() if isinstance(value, (np.ndarray, list))]
+    tensors = [name for name, value in arguments.items() if is_array(value)]
     for name in data.draw(st.lists(st.sampled_from(tensors), min_size=1, max_size=2, unique=True)):
         one = {"saved": bytes_, "sequence_length": lengths}.get(name, floats)
         many = isinstance(arguments[name], list)

@@ -19,7 +19,7 @@ from tf.evaluate import MODES, evaluate
 from tf.functional_runs import WEIGHTS as CELLS
 from tf.functional_runs import call as call_function
 from tf.functional_runs import feeds, run
-from tf.op_calls import OPS, arguments_of, as_placeholders, call, flat
+from tf.op_calls import OPS, arguments_of, as_placeholders, call, flat, pair_arguments
 from tf.scripts import run_script
 
 v1 = tf.compat.v1
@@ -52,17 +52,17 @@ def known_shapes(op: str, **shapes: Any) -> dict[str, Any]:
 
 
 def test_known_shapes_of_a_sequence() -> None:
-    known = {"outputs": [2, 3, 5], "final_state": [[2, 5], [2, 5]], "saved": [None]}
+    known = {"outputs": [[2, 3, 5]], "final_state": [[2, 5], [2, 5]], "saved": [[None]]}
     assert known_shapes("sequence") == known
     assert known_shapes("sequence", kernels=None, biases=None) == known
     assert known_shapes("sequence", inputs=[None, None, 4], initial_state=[None, 5]) == {
-        "outputs": [None, None, 5],
+        "outputs": [[None, None, 5]],
         "final_state": [[None, 5], [None, 5]],
-        "saved": [None],
+        "saved": [[None]],
     }
-    assert known_shapes("sequence", inputs=[None, 3, 4])["outputs"] == [2, 3, 5]
+    assert known_shapes("sequence", inputs=[None, 3, 4])["outputs"] == [[2, 3, 5]]
     assert known_shapes("sequence", initial_state=[None, 5])["final_state"] == [[2, 5], [2, 5]]
-    assert known_shapes("sequence", inputs=None)["outputs"] == [2, None, 5]
+    assert known_shapes("sequence", inputs=None)["outputs"] == [[2, None, 5]]
 
 
 def test_known_shapes_of_a_step() -> None:
@@ -74,13 +74,27 @@ def test_known_shapes_of_a_step() -> None:
 @pytest.mark.parametrize("op", ["sequence_grad", "step_grad"])
 def test_known_shapes_of_gradients(op: str) -> None:
     found = known_shapes(op, kernels=[None, 20], saved=None)
-    inputs = [2, 3, 4] if op == "sequence_grad" else [2, 4]
+    inputs = [[2, 3, 4]] if op == "sequence_grad" else [2, 4]
     assert found == {
         "d_inputs": inputs,
         "d_kernels": [[None, 20]],
         "d_biases": [[20]],
         "d_initial_state": [[2, 5], [2, 5]],
     }
+
+
+def test_known_shapes_of_several_sequences() -> None:
+    """What one of them tells holds for all."""
+    with tf.Graph().as_default():
+        arguments = as_placeholders(pair_arguments(LSTM, "sequence"), static=True)[0]
+        arguments["inputs"][0] = v1.placeholder(tf.float32, None)
+        arguments["initial_state"][3] = v1.placeholder(tf.float32, [None, None])
+        results = call("sequence", arguments)
+        assert [y.shape.as_list() for y in results.outputs] == [[2, 3, 5]] * 2
+        assert [state.shape.as_list() for state in results.final_state] == [[2, 5]] * 4
+        arguments["initial_state"][2] = v1.placeholder(tf.float32, [None, 6])
+        with pytest.raises(ValueError, match="initial_state h must have 5 columns, got 6"):
+            call("sequence", arguments)
 
 
 @pytest.mark.parametrize("op", ["sequence", "step"])
@@ -97,8 +111,9 @@ def test_saved_is_empty_without_keep(cell: str, dtype: str, op: str) -> None:
     """And the results are the same to the bit."""
     arguments = arguments_of(of_cell(cell), op, dtype)
     kept, plain = call(op, arguments), call(op, arguments | {"keep": False})
-    assert plain.saved.shape == [0]
-    assert (kept.saved.shape[0] > 0) == (cell != "rnn")  # which needs no more than its outputs
+    bytes_kept, bytes_plain = (tf.nest.flatten(results.saved)[0].shape[0] for results in (kept, plain))
+    assert bytes_plain == 0
+    assert (bytes_kept > 0) == (cell != "rnn")  # which needs no more than its outputs
     first, second = (
         name_results(output=[t.numpy() for t in flat(results)[:-1]]) for results in (kept, plain)
     )
@@ -114,7 +129,7 @@ def test_what_is_kept_eagerly(recorded: bool, monkeypatch: pytest.MonkeyPatch) -
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         results = original(*args, **kwargs)
-        kept.append(results.saved.shape[0] > 0)
+        kept.append(results.saved[0].shape[0] > 0)
         return results
 
     monkeypatch.setattr(library, "fused_rnn_sequence", spy)
