@@ -1,6 +1,4 @@
 // The one table from a call to a driver: device here, cell in cells/cells.h, instruction set in cpu/target.h.
-#include <algorithm>
-
 #include "csrc/cells/cells.h"
 #include "csrc/cpu/target.h"
 #include "csrc/sequence.h"
@@ -39,25 +37,22 @@ std::string cuda_targets() {
 }  // namespace gpu
 #endif
 
-// One sequence after another: each has use for all threads.
 template <typename Params>
-Status run_on_cpu(void (*CpuTarget::*driver)(const Params&), const Params* sequences, int count) {
+Status run_on_cpu(void (*CpuTarget::*driver)(const Params*, int), const Params* sequences, int count) {
   const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
   if (drivers == nullptr) {
     return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
                         "does not have; compiled are: ") +
             cpu_target_names()};
   }
-  for (int n = 0; n < count; ++n) (drivers->*driver)(sequences[n]);
+  (drivers->*driver)(sequences, count);
   return {};
 }
 
 template <typename Params>
-size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params&), const Params* sequences, int count) {
+size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params*, int), const Params* sequences, int count) {
   const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
-  size_t bytes = 0;
-  for (int n = 0; n < count && drivers != nullptr; ++n) bytes = std::max(bytes, (drivers->*measure)(sequences[n]));
-  return bytes;
+  return drivers == nullptr ? 0 : (drivers->*measure)(sequences, count);
 }
 
 }  // namespace

@@ -6,10 +6,10 @@
 namespace fused_rnn {
 
 struct CpuTarget {
-  size_t (*forward_workspace_bytes)(const SequenceForwardParams&);
-  size_t (*backward_workspace_bytes)(const SequenceBackwardParams&);
-  void (*forward)(const SequenceForwardParams&);
-  void (*backward)(const SequenceBackwardParams&);
+  size_t (*forward_workspace_bytes)(const SequenceForwardParams* sequences, int count);
+  size_t (*backward_workspace_bytes)(const SequenceBackwardParams* sequences, int count);
+  void (*forward)(const SequenceForwardParams* sequences, int count);
+  void (*backward)(const SequenceBackwardParams* sequences, int count);
 };
 
 struct NamedCpuTarget {

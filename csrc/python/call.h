@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -80,7 +81,10 @@ class ThreadsOfCall {
  public:
   explicit ThreadsOfCall(int count) {
     threads_.count = count;
-    threads_.schedule = [this](std::function<void()> work) { started_.emplace_back(std::move(work)); };
+    threads_.schedule = [this](std::function<void()> work) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      started_.emplace_back(std::move(work));
+    };
   }
   ~ThreadsOfCall() {
     for (std::thread& thread : started_) thread.join();
@@ -89,6 +93,7 @@ class ThreadsOfCall {
 
  private:
   Threads threads_;
+  std::mutex mutex_;
   std::vector<std::thread> started_;
 };
 

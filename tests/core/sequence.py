@@ -101,7 +101,7 @@ def options(case: Case, inputs: Inputs, route: Route, time_major: bool, threads:
     }
 
 
-def run_together(route: Route, cases: Sequence[Case], dtype: str) -> list[Results]:
+def run_together(route: Route, cases: Sequence[Case], dtype: str, threads: int = 1) -> list[Results]:
     """`run`, time-major, of several cases in one call: alike in all but `reverse` and their tensors."""
     given = [case.inputs(dtype) for case in cases]
     module, first = route.module, cases[0]
@@ -121,7 +121,7 @@ def run_together(route: Route, cases: Sequence[Case], dtype: str) -> list[Result
         joined(inputs.initial_state for inputs in given),
         given[0].lengths,
     )
-    how = options(first, given[0], route, time_major=True, threads=1)
+    how = options(first, given[0], route, time_major=True, threads=threads)
     how |= {"reverse": [case.reverse for case in cases]}
     if first.masked:
         how["state_mask"] = [inputs.state_mask for inputs in given]

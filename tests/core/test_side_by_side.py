@@ -20,6 +20,9 @@ H200 = {"processors": 132, "shared_bytes": 227 << 10}
 LENGTHS = Case("lengths", "", T=9, B=4, I=3, H=9, lengths=(9, 0, 5, 1), forget_bias=1.0)
 MASKED = Case("masked", "lstm", T=6, B=3, I=5, H=17, masked=True)
 ROWS = Case("rows", "gru", T=3, B=41, I=4, H=4, lengths=tuple(b % 4 for b in range(41)))
+# Enough work to be shared among threads; the recurrent weights of the second want the caches of all of them.
+SHARED = Case("shared", "lstm", T=12, B=13, I=40, H=64, lengths=tuple(b % 13 for b in range(13)))
+WIDE = Case("wide", "gru", T=3, B=5, I=9, H=257)
 # The forward pass of one takes the whole of the emulated GPU.
 LARGE = Case("large", "lstm", T=2, B=32, I=3, H=100)
 
@@ -64,6 +67,16 @@ def test_three(route: Route, case: Case) -> None:
 @pytest.mark.parametrize(("T", "B"), [(1, 3), (0, 2), (3, 0)])
 def test_few_steps(route: Route, T: int, B: int) -> None:
     assert_right(route, pair(Case("few_steps", "lstm", T=T, B=B, I=3, H=5)), "float32")
+
+
+@pytest.mark.parametrize("threads", [2, 3, 7])
+@pytest.mark.parametrize("case", [SHARED, WIDE], ids=str)
+def test_threads(case: Case, threads: int) -> None:
+    for cases in pair(case), [*pair(case), replace(case, seed=7)]:
+        for dtype in "float32", "bfloat16":
+            results = run_together(open_route("cpu"), cases, dtype, threads)
+            for each, found in zip(cases, results, strict=True):
+                assert_close(dtype, found, *each.expected(dtype))
 
 
 @pytest.mark.parametrize("driver", ["stepwise", "persistent"])
