@@ -37,22 +37,10 @@ std::string cuda_targets() {
 }  // namespace gpu
 #endif
 
-template <typename Params>
-Status run_on_cpu(void (*CpuTarget::*driver)(const Params*, int), const Params* sequences, int count) {
-  const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
-  if (drivers == nullptr) {
-    return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
-                        "does not have; compiled are: ") +
-            cpu_target_names()};
-  }
-  (drivers->*driver)(sequences, count);
-  return {};
-}
-
-template <typename Params>
-size_t measure_on_cpu(size_t (*CpuTarget::*measure)(const Params*, int), const Params* sequences, int count) {
-  const CpuTarget* drivers = cpu_target().drivers_for(sequences->dtype);
-  return drivers == nullptr ? 0 : (drivers->*measure)(sequences, count);
+Status no_cpu_drivers() {
+  return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
+                      "does not have; compiled are: ") +
+          cpu_target_names()};
 }
 
 }  // namespace
@@ -109,22 +97,30 @@ size_t dtype_bytes(DType dtype) {
 
 size_t sequence_forward_workspace_bytes(const SequenceForwardParams* sequences, int count) {
   if (sequences->device == Device::kCuda) return gpu::sequence_forward_workspace_bytes(sequences, count);
-  return measure_on_cpu(&CpuTarget::forward_workspace_bytes, sequences, count);
+  const CpuTarget* cpu = cpu_target().drivers_for(sequences->dtype);
+  return cpu == nullptr ? 0 : cpu->forward.workspace_bytes(sequences, count);
 }
 
 size_t sequence_backward_workspace_bytes(const SequenceBackwardParams* sequences, int count) {
   if (sequences->device == Device::kCuda) return gpu::sequence_backward_workspace_bytes(sequences, count);
-  return measure_on_cpu(&CpuTarget::backward_workspace_bytes, sequences, count);
+  const CpuTarget* cpu = cpu_target().drivers_for(sequences->dtype);
+  return cpu == nullptr ? 0 : cpu->backward.workspace_bytes(sequences, count);
 }
 
 Status sequence_forward(const SequenceForwardParams* sequences, int count) {
   if (sequences->device == Device::kCuda) return gpu::sequence_forward(sequences, count);
-  return run_on_cpu(&CpuTarget::forward, sequences, count);
+  const CpuTarget* cpu = cpu_target().drivers_for(sequences->dtype);
+  if (cpu == nullptr) return no_cpu_drivers();
+  cpu->forward.run_all(sequences, count);
+  return {};
 }
 
 Status sequence_backward(const SequenceBackwardParams* sequences, int count) {
   if (sequences->device == Device::kCuda) return gpu::sequence_backward(sequences, count);
-  return run_on_cpu(&CpuTarget::backward, sequences, count);
+  const CpuTarget* cpu = cpu_target().drivers_for(sequences->dtype);
+  if (cpu == nullptr) return no_cpu_drivers();
+  cpu->backward.run_all(sequences, count);
+  return {};
 }
 
 BuildInfo build_info() {

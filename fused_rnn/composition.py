@@ -80,7 +80,7 @@ def run_directions(
     results, given = [], []
     for name, cell, state in zip(("fw", "bw"), cells, initial_states, strict=True):
         with variable_scope(name):
-            # As in TensorFlow's function, only the way back minds lengths outside [0, T].
+            # As in TensorFlow's function, only the way back minds lengths outside [0, T]; one op takes those.
             clip = name == "fw" and not in_one_op
             lengths = as_lengths(sequence_length, inputs, time_major=way.time_major, clip=clip)
             way = replace(way, lengths=lengths, reverse=name == "bw")

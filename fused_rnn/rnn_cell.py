@@ -73,7 +73,10 @@ class FusedCell(_RNNCell):
         """The cell as the ops know it, by its attributes as they are now; None if they have none such."""
         if self._unknown_to_the_ops() is not None:
             return None
-        return Cell(self._op_name, _name_of(self._activation) or "", **self._numbers())
+        # Python's numbers: NumPy's are equal to others that they are rounded from.
+        given: dict[str, Any] = self._numbers()
+        given = {name: None if value is None else float(value) for name, value in given.items()}
+        return Cell(self._op_name, _name_of(self._activation) or "", **given)
 
     def _warn_of_the_unknown(self) -> None:
         unknown = self._unknown_to_the_ops()

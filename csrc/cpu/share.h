@@ -22,8 +22,6 @@ struct Sharing {
 constexpr int64_t kWorthSharing = 1 << 21;
 // The same for a single step, some 100 us: there may be a step of another layer that wants the other threads.
 constexpr int64_t kStepWorthSharing = 1 << 24;
-// Of the recurrent weights: they stay in a second-level cache.
-constexpr int64_t kCacheBytes = 1 << 19;
 // Units that a cell must be applied to for the team to meet once more: about a microsecond.
 constexpr int64_t kUnitsWorthSharing = 1024;
 
@@ -35,6 +33,7 @@ inline int64_t multiply_adds(const SequenceParams& params) {
 // recurrent_bytes: the packed recurrent weights.
 inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_bytes) {
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
+  constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
   const int64_t threads = params.threads.count;
   if (threads <= 1 || multiply_adds(params) < kWorthSharing) return {Sharing::kAlone, 1};
   const bool whole_tiles = params.B >= threads * kTileRows;
@@ -45,14 +44,6 @@ inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_byte
   if (step_work >= kWorthMeeting) return {Sharing::kUnits, 1};
   if (params.B > 1) return {Sharing::kRows, smaller(smaller(threads, params.B), kMaxBlocks)};
   return {Sharing::kAlone, 1};
-}
-
-// Whether the sequences of a call run at the same time, each on its share of the threads, which then meet less or
-// never: unless their recurrent weights want the second-level caches of all threads.
-inline bool run_side_by_side(const SequenceParams& params, int count) {
-  const int64_t weights = params.H * cell_info(params.cell).gates * params.P;
-  return count > 1 && params.threads.count > 1 && count * multiply_adds(params) >= kWorthSharing &&
-         weights * static_cast<int64_t>(dtype_bytes(params.dtype)) <= kCacheBytes;
 }
 
 inline Sharing plan_step(const SequenceParams& params) {

@@ -46,72 +46,30 @@ void with_driver(const Params& params, void* memory, F&& f) {
   });
 }
 
-// The drivers of one direction.
 template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
           typename Params>
-struct Drivers {
-  static size_t workspace_bytes(const Params* sequences, int count) {
-    const size_t most = most_bytes(sequences, count);
-    return run_side_by_side(*sequences, count) ? count * most : most;
-  }
+size_t workspace_bytes(const Params& params) {
+  size_t bytes = 0;
+  with_driver<SequenceDriver, StepDriver>(params, nullptr,
+                                          [&](auto&, const Workspace& workspace) { bytes = workspace.used(); });
+  return bytes;
+}
 
-  static void run(const Params* sequences, int count) {
-    if (!run_side_by_side(*sequences, count)) {
-      for (int n = 0; n < count; ++n) run_one(sequences[n]);
-      return;
-    }
-    const size_t bytes = most_bytes(sequences, count);
-    Threads leaders = sequences->threads;
-    leaders.count = static_cast<int>(smaller(leaders.count, count));
-    Team team(leaders);
-    team.share(count, [&](int, int64_t begin, int64_t end) {
-      for (int64_t n = begin; n < end; ++n) {
-        Params params = with_threads(sequences, static_cast<int>(n), count);
-        params.workspace = static_cast<char*>(params.workspace) + n * bytes;
-        run_one(params);
-      }
-    });
-  }
-
- private:
-  // A sequence with the threads that it runs on.
-  static Params with_threads(const Params* sequences, int n, int count) {
-    Params params = sequences[n];
-    const int threads = params.threads.count;
-    if (run_side_by_side(params, count)) {
-      params.threads.count = static_cast<int>(larger(1, threads * (n + 1) / count - threads * n / count));
-    }
-    return params;
-  }
-
-  // Of the workspace of one sequence.
-  static size_t most_bytes(const Params* sequences, int count) {
-    size_t most = 0;
-    for (int n = 0; n < count; ++n) {
-      with_driver<SequenceDriver, StepDriver>(
-          with_threads(sequences, n, count), nullptr,
-          [&](auto&, const Workspace& workspace) { most = larger(most, workspace.used()); });
-    }
-    return most;
-  }
-
-  static void run_one(const Params& params) {
-    with_driver<SequenceDriver, StepDriver>(params, params.workspace,
-                                            [](auto& driver, const Workspace&) { driver.run(); });
-  }
-};
-
-using ForwardDrivers = Drivers<ForwardDriver, StepForwardDriver, SequenceForwardParams>;
-using BackwardDrivers = Drivers<BackwardDriver, StepBackwardDriver, SequenceBackwardParams>;
+template <template <typename, typename> class SequenceDriver, template <typename, typename> class StepDriver,
+          typename Params>
+void run(const Params& params) {
+  with_driver<SequenceDriver, StepDriver>(params, params.workspace,
+                                          [](auto& driver, const Workspace&) { driver.run(); });
+}
 
 }  // namespace
 
 extern const CpuTarget kTarget;
 const CpuTarget kTarget = {
-    ForwardDrivers::workspace_bytes,
-    BackwardDrivers::workspace_bytes,
-    ForwardDrivers::run,
-    BackwardDrivers::run,
+    {workspace_bytes<ForwardDriver, StepForwardDriver, SequenceForwardParams>,
+     run<ForwardDriver, StepForwardDriver, SequenceForwardParams>},
+    {workspace_bytes<BackwardDriver, StepBackwardDriver, SequenceBackwardParams>,
+     run<BackwardDriver, StepBackwardDriver, SequenceBackwardParams>},
 };
 
 }  // namespace fused_rnn::FUSED_RNN_TARGET

@@ -1,15 +1,13 @@
 // The CPU drivers as the dispatcher sees them: one table of functions for each instruction set.
 #pragma once
 
-#include "csrc/sequence.h"
+#include "csrc/cpu/side_by_side.h"
 
 namespace fused_rnn {
 
 struct CpuTarget {
-  size_t (*forward_workspace_bytes)(const SequenceForwardParams* sequences, int count);
-  size_t (*backward_workspace_bytes)(const SequenceBackwardParams* sequences, int count);
-  void (*forward)(const SequenceForwardParams* sequences, int count);
-  void (*backward)(const SequenceBackwardParams* sequences, int count);
+  CpuDrivers<SequenceForwardParams> forward;
+  CpuDrivers<SequenceBackwardParams> backward;
 };
 
 struct NamedCpuTarget {

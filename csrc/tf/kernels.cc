@@ -218,6 +218,7 @@ class CellOp : public OpKernel {
     }
     return absl::OkStatus();
   }
+
   template <typename Params>
   static absl::Status read_masks(OpKernelContext* c, const SequenceShapes& shapes, std::vector<Params>* sequences) {
     if constexpr (!kStep) {

@@ -155,6 +155,13 @@ def test_a_gradient_of_one_direction() -> None:
     assert not any(np.any(gradient) for gradient in backward)
 
 
+def test_options_that_round_alike_differ() -> None:
+    """np.float32(0.1) is not the 0.1 of the other direction, though NumPy calls them equal."""
+    biases: list[Any] = [np.float32(0.1), 0.1]
+    cells = [fused_rnn.rnn_cell.BasicLSTMCell(H, forget_bias=bias) for bias in biases]
+    assert cells[0]._op_cell != cells[1]._op_cell
+
+
 @loops
 @pytest.mark.parametrize("lengths", [[5, -1, 3, 1], [5, 6, 3, 1]])
 def test_lengths_that_the_way_back_minds(lengths: list[int], loop: Callable[..., Any]) -> None:
