@@ -79,10 +79,11 @@ def bidirectional_dynamic_rnn(
 ) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """`tf.compat.v1.nn.bidirectional_dynamic_rnn` with the time loop of each layer in one op.
 
-    Each direction goes the way that `dynamic_rnn` would go, and both go it in one op if their cells are fused
-    ones, without a wrapper, of the same kind, options and size. Then results of either run both, and the
-    gradients of a direction of which no result is used are zeros, not None. The ops walk the backward direction
-    from each row's own end to its start: no tensor is reversed, unless for a layer in TensorFlow's loop.
+    Each direction goes the way that `dynamic_rnn` would go, and both go it in one op if their cells are
+    fused ones, without a wrapper, of the same kind, options and size. Then results of either run both, and
+    the gradients of a direction of which no result is used are zeros, not None. The ops walk the backward
+    direction from each row's own end to its start: no tensor is reversed, unless for a layer in
+    TensorFlow's loop.
 
     Args:
       cell_fw, cell_bw: the RNNCells of the two directions.
