@@ -226,7 +226,8 @@ class BackwardDriver {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
         tile_block<vectors>(products, terms_of<F>(depth), left_d_z(block.pair(step, row), recurrent_window(s)),
-                            packed_recurrent(panel, kFirst), kZeros, 0, out, kPanel<T>);
+                            packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros, 0, out,
+                            kPanel<T>);
       });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -240,11 +241,12 @@ class BackwardDriver {
     // is in d_h since the chunk after this one; a first of two stages takes what flows back from the second.
     const int64_t from_next = step + 1 < block.end ? rows.active[step + 1] : 0;
     const int64_t with_product = s == kLast ? from_next : active;
-    team.share(divide_up(stage_units<C>(p_, s), kPanel<T>), [&](int, int64_t begin, int64_t end) {
+    const int64_t parts = panel_parts(team, active);
+    team.share(divide_up(stage_units<C>(p_, s), kPanel<T>) * parts, [&](int, int64_t first, int64_t last) {
       alignas(64) T through[kBlockRows * kPanel<T>];
-      for (int64_t panel = begin; panel < end; ++panel) {
-        for (int64_t row = 0; row < active; row += kBlockRows) {
-          const int64_t count = smaller(kBlockRows, active - row);
+      each_panel(first, last, parts, active, false, [&](int64_t panel, int64_t row, int64_t end_row) {
+        for (; row < end_row; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, end_row - row);
           const int64_t products = larger(0, smaller(count, with_product - row));
           for (int64_t m = 0; m < smaller(kAhead, count); ++m) prefetch<s>(block, step, row + m, panel);
           if constexpr (s == kLast) {
@@ -257,7 +259,7 @@ class BackwardDriver {
             apply_cell<s>(block, step, row + m, panel, through + m * kPanel<T>);
           }
         }
-      }
+      });
     });
   }
 
@@ -345,7 +347,7 @@ class BackwardDriver {
           const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
             tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(pair, input_window()),
-                                packed_input(panel, 0), kZeros, 0, out, kPanel<T>);
+                                packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (pairs_.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;

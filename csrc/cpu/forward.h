@@ -45,7 +45,7 @@ class ForwardDriver {
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
     chunk_rows_ =
-        larger(in_place_ ? kInPlaceRows : 4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
+        larger(in_place_ ? p_.T * p_.B : 4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
     for (int64_t i = 0; i < plan_.blocks; ++i) take_block(workspace, blocks_[i]);
   }
 
@@ -59,8 +59,6 @@ class ForwardDriver {
 
  private:
   static constexpr int64_t kChunkBytes = 512 * 1024;  // of zx: with the rest of a step it stays in a second-level cache
-  // (step, row) pairs of a call whose kernels are not packed; two stages meet more often and gain less.
-  static constexpr int64_t kInPlaceRows = C::kStages > 1 ? 64 : 128;
   static constexpr bool kMayStayInPlace = std::is_same_v<S, T>;  // other types are converted meanwhile
   static constexpr bool kHasC = C::kInfo.states > 1;
   static constexpr int kSaved = C::kInfo.saved;
@@ -207,15 +205,17 @@ class ForwardDriver {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       if constexpr (projects<C>(s)) return;
-      team.share(panels_[s], [&](int, int64_t first, int64_t last) {
-        for (int64_t panel = first; panel < last; ++panel) {
-          const Terms<F>* right = packed_w_[s] + panel * terms_of<F>(p_.I) * kColumns;
+      const int64_t parts = panel_parts(team, pairs), depth = terms_of<F>(p_.I);
+      team.share(panels_[s] * parts, [&](int, int64_t first, int64_t last) {
+        each_panel(first, last, parts, pairs, false, [&](int64_t panel, int64_t row, int64_t end_row) {
+          const Terms<F>* right = packed_w_[s] + panel * depth * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
-          for (int64_t row = 0; row < pairs; row += kBlockRows) {
-            tile_block<Tile::V>(smaller(kBlockRows, pairs - row), terms_of<F>(p_.I), left_rows(block.x + row * I_, I_),
-                                right, bias_ + at, 0, block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
+          for (; row < end_row; row += kBlockRows) {
+            tile_block<Tile::V>(smaller(kBlockRows, end_row - row), depth, left_rows(block.x + row * I_, I_), right,
+                                right + depth * kColumns, bias_ + at, 0,
+                                block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
           }
-        }
+        });
       });
     });
   }
@@ -274,22 +274,25 @@ class ForwardDriver {
     const int64_t active = block.rows.active[step], depth = terms_of<F>(stage_depth(p_, s));
     const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
-    team.share(panels_[s], [&](int, int64_t first, int64_t last) {
+    const bool backwards = (step & 1) != 0;  // to and fro: a step begins with what the last one left in the caches
+    const int64_t parts = panel_parts(team, active);
+    team.share(panels_[s] * parts, backwards, [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       alignas(64) T zh[kBlockRows * kColumns];
-      for (int64_t panel = first; panel < last; ++panel) {
+      each_panel(first, last, parts, active, backwards, [&](int64_t panel, int64_t row, int64_t end_row) {
         const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
         const T* zx =
             block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
-        for (int64_t row = 0; row < active; row += kBlockRows) {
-          const int64_t count = smaller(kBlockRows, active - row);
+        for (; row < end_row; row += kBlockRows) {
+          const int64_t count = smaller(kBlockRows, end_row - row);
           tile_block<Tile::V>(count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
+                              backwards ? right - depth * kColumns : right + depth * kColumns,
                               C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
           apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, zh, kColumns, Tile::template kUnits<T>});
         }
-      }
+      });
     });
   }
 
@@ -378,10 +381,7 @@ class ForwardDriver {
   const SequenceForwardParams& p_;
   const int64_t H_, P_;  // with padding to whole panels, which may hold anything
   const int64_t I_;      // with padding to whole elements: zeros
-  // Whether kernels are read where they are: packing takes a read and a write of them and makes steps faster, but
-  // hardly those of a single row whose weights exceed the near caches.
-  const bool large_ = recurrent_bytes() > (1 << 21);
-  const bool in_place_ = kMayStayInPlace && ((large_ && p_.B == 1) || p_.T * p_.B <= (large_ ? kInPlaceRows : 32));
+  const bool in_place_ = kMayStayInPlace && p_.T * p_.B <= in_place_pairs(recurrent_bytes(), C::kStages);
   const Sharing plan_;
   const CellOptions<T> options_;
   int64_t z_width_;

@@ -51,6 +51,22 @@ inline Sharing plan_step(const SequenceParams& params) {
   return {shared ? Sharing::kUnits : Sharing::kAlone, 1};
 }
 
+// The tasks that a panel makes: halves of its rows, so that no thread waits while another has a last panel for itself.
+inline int64_t panel_parts(const Team& team, int64_t rows) {
+  return team.members() > 1 && rows > kTileRows ? 2 : 1;
+}
+
+// Calls f(panel, begin, end) for the panels of the tasks [first, last) and those of their rows that are in them.
+template <typename F>
+FUSED_RNN_FN void each_panel(int64_t first, int64_t last, int64_t parts, int64_t rows, bool backwards, F&& f) {
+  const int64_t begin = first / parts, end = divide_up(last, parts);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t panel = backwards ? begin + end - 1 - i : i;
+    const int64_t from = larger(first - panel * parts, 0), to = smaller(last - panel * parts, parts);
+    f(panel, rows * from / parts, rows * to / parts);
+  }
+}
+
 // Calls f with the team for a call that is shared this way.
 template <typename F>
 void with_team(const Sharing& sharing, const Threads& threads, F&& f) {

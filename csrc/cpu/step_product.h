@@ -14,6 +14,13 @@ struct Matrix {
   int64_t stride;
 };
 
+// The (step, row) pairs of a sequence that gains nothing from packing its kernels either: that takes a read and a write
+// of them, the dearer the farther away they are, and makes steps faster, above all those of two stages.
+inline int64_t in_place_pairs(int64_t recurrent_bytes, int stages) {
+  const int64_t pairs = recurrent_bytes > 6 << 20 ? 128 : recurrent_bytes > 2 << 20 ? 48 : 32;
+  return stages > 1 ? pairs * 3 / 4 : pairs;
+}
+
 // --- out = init + a . b ---
 
 template <typename S>

@@ -75,6 +75,7 @@ struct Team::Shared {
   int leader_processor = -1;
   int64_t tasks = 0;
   int runs = 0;
+  bool backwards = false;
   const Work* work = nullptr;
 
   bool take(int run) {
@@ -85,9 +86,9 @@ struct Team::Shared {
 
   // Member `part` takes its own runs, and then what others have not begun.
   void take_part(int part) {
-    const int own = runs * part / members;
+    const int first = runs * part / members, last = runs * (part + 1) / members - 1;
     for (int i = 0; i < runs; ++i) {
-      const int run = (own + i) % runs;
+      const int run = backwards ? (last - i + runs) % runs : (first + i) % runs;
       if (take(run)) (*work)(part, tasks* run / runs, tasks * (run + 1) / runs);
     }
   }
@@ -130,7 +131,7 @@ int Team::members() const {
   return shared_ ? shared_->members : 1;
 }
 
-void Team::share(int64_t tasks, Work work) {
+void Team::share(int64_t tasks, bool backwards, Work work) {
   if (!shared_ || tasks <= 1) {
     if (tasks > 0) work(0, 0, tasks);
     return;
@@ -140,6 +141,7 @@ void Team::share(int64_t tasks, Work work) {
   if (shared.joined.load() < shared.members && shared.yields++ < kMaxYields) std::this_thread::yield();
   shared.tasks = tasks;
   shared.runs = static_cast<int>(std::min<int64_t>({tasks, shared.members * kRunsOfAMember, kMaxRuns}));
+  shared.backwards = backwards;
   shared.work = &work;
   shared.taken.store(0);
   const uint64_t phase = shared.phase.load();

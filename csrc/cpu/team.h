@@ -45,8 +45,10 @@ class Team {
 
   int members() const;  // that were asked for, the leader included
 
-  // Runs work over the tasks [0, tasks), each once, and returns when all of them are done.
-  void share(int64_t tasks, Work work);
+  // Runs work over the tasks [0, tasks), each once, and returns when all of them are done. Backwards, a member begins
+  // with the last of its runs.
+  FUSED_RNN_FN void share(int64_t tasks, Work work) { share(tasks, false, work); }
+  void share(int64_t tasks, bool backwards, Work work);
 
  private:
   struct Shared;

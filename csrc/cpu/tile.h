@@ -23,6 +23,19 @@ struct Packed {
   FUSED_RNN_FN Vector<E> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<E>); }
 };
 
+// The same for a single tile, which meets each row of b once, so that the weights come at the speed of the caches
+// beyond: prefetched a page ahead, since the processor's own prefetching ends with each page.
+template <typename E, int V>
+struct Streamed {
+  static constexpr int64_t kPage = 4096 / sizeof(E);
+  const E* data;  // [K, V * lanes]
+  FUSED_RNN_FN void prefetch(int64_t k) const {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) __builtin_prefetch(data + (k * V + v) * kLanes<E> + kPage);
+  }
+  FUSED_RNN_FN Vector<E> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<E>); }
+};
+
 // The left operand of a tile: element (m, k) stands at data[m * row + k * column].
 template <typename E>
 struct Left {
@@ -108,24 +121,33 @@ void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, in
                       __attribute__((always_inline)) { tile<count, V>(K, a, b, init, init_stride, out, out_stride); });
 }
 
-// tile() for any number of rows and any depth: for up to kDepth rows of b at a time, which then stay in the first-level
-// cache, while the tiles bring in those after them, or the panel behind b. A single tile meets each row of b once; its
-// blocks only keep sums short.
+// tile() for any number of rows and any depth: for some rows of b at a time, which then stay in the near caches, while
+// the tiles bring in those after them, or behind b what the caller needs next. kDepth rows fit the first-level cache;
+// many tiles gain more from fewer partial sums. A single tile meets each row of b once; its blocks only keep sums
+// short.
 constexpr int64_t kDepth = 128, kSingleDepth = 1024;
 
+inline int64_t depth_of_blocks(int64_t tiles) {
+  return tiles <= 1 ? kSingleDepth : tiles <= 4 ? kDepth : 2 * kDepth;
+}
+
 template <int V, typename E, typename T>
-void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const T* init, int64_t init_stride, T* out,
-                int64_t out_stride) {
-  const int64_t blocks = larger(1, divide_up(K, rows <= kTileRows ? kSingleDepth : kDepth));
+void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const E* after, const T* init, int64_t init_stride,
+                T* out, int64_t out_stride) {
+  const int64_t tiles = divide_up(rows, kTileRows), blocks = larger(1, divide_up(K, depth_of_blocks(tiles)));
   const int64_t most = larger(1, divide_up(K, blocks));
   for (int64_t k = 0; k == 0 || k < K; k += most) {
     const int64_t depth = smaller(most, K - k);
-    const E *at = b + k * V * kLanes<E>, *next = at + depth * V * kLanes<E>, *end = next + depth * V * kLanes<E>;
-    for (int64_t m = 0; m < rows; m += kTileRows, next += depth * kLine<E>) {
-      tile_rows<V>(static_cast<int>(smaller(kTileRows, rows - m)), depth,
-                   Left<E>{a.data + m * a.row + k * a.column, a.row, a.column},
-                   Packed<E, V>{at, next < end ? next : at}, k == 0 ? init + m * init_stride : out + m * out_stride,
-                   k == 0 ? init_stride : out_stride, out + m * out_stride, out_stride);
+    const E* at = b + k * V * kLanes<E>;
+    const E *next = k + depth < K ? at + depth * V * kLanes<E> : after, *end = next + depth * V * kLanes<E>;
+    for (int64_t i = 0; i < tiles; ++i, next += depth * kLine<E>) {
+      const int64_t m = rows * i / tiles, count = rows * (i + 1) / tiles - m;  // of equal heights
+      const auto multiply = [&](const auto& right) {
+        tile_rows<V>(static_cast<int>(count), depth, Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, right,
+                     k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
+                     out + m * out_stride, out_stride);
+      };
+      tiles > 1 ? multiply(Packed<E, V>{at, next < end ? next : at}) : multiply(Streamed<E, V>{at});
     }
   }
 }
