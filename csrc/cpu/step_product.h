@@ -72,28 +72,29 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   const Matrix<const S> b{p.b.data + k * p.b.stride + column, p.b.stride};
   const T* init = (k == 0 ? p.init : p.out) + column;
   const int64_t init_stride = k == 0 ? p.init_stride : p.out_stride;
-  const auto multiply = [&](auto vectors, int64_t m, const auto& right) {
-    tile_rows<vectors>(static_cast<int>(smaller(kTileRows, p.M - m)), depth,
+  const int64_t tiles = divide_up(p.M, kTileRows);
+  const auto multiply = [&](auto vectors, int64_t tile, const auto& right) {
+    const int64_t m = p.M * tile / tiles, rows = p.M * (tile + 1) / tiles - m;  // of equal heights
+    tile_rows<vectors>(static_cast<int>(rows), depth,
                        Left<T>{p.a.data + m * p.a.row + k * p.a.column, p.a.row, p.a.column}, right,
                        init + m * init_stride, init_stride, p.out + m * p.out_stride + column, p.out_stride);
   };
-  int64_t m = 0;
+  int64_t tile = 0;
   if constexpr (std::is_same_v<S, T>) {
     constexpr std::integral_constant<int, kTileVectors> kAll;
     if (columns == kPanel<T>) {
-      if (p.M <= kTileRows) return multiply(kAll, 0, InPlace<T>{b});
-      multiply(kAll, 0, Copying<T>{{b}, copy});
-      m = kTileRows;
+      if (tiles <= 1) return multiply(kAll, 0, InPlace<T>{b});
+      multiply(kAll, tile++, Copying<T>{{b}, copy});
     }
   }
   with_vectors<T>(columns, [&](auto vectors) {
     constexpr int64_t kWidth = vectors * kLanes<T>;
-    if (m == 0) {
+    if (tile == 0) {
       for (int64_t row = 0; row < depth; ++row) {
         load_row(b.data + row * b.stride, copy + row * kWidth, columns, kWidth);
       }
     }
-    for (; m < p.M; m += kTileRows) multiply(vectors, m, Packed<T, vectors>{copy, copy});
+    for (; tile < tiles; ++tile) multiply(vectors, tile, Packed<T, vectors>{copy, copy});
   });
 }
 
