@@ -227,6 +227,8 @@ LONG = SHORT + (
     Case("one_row_h64", "", T=6, B=1, I=64, H=64),
     Case("one_row_h65", "", T=31, B=1, I=33, H=65, forget_bias=1.0),
     Case("one_row_large", "", T=131, B=1, I=3, H=430),
+    Case("one_row_in_place", "", T=36, B=1, I=3, H=430),
+    Case("two_rows_in_place", "", T=18, B=2, I=70, H=430, lengths=(18, 11), reverse=True),
     Case("two_rows_h70", "", T=7, B=2, I=70, H=70, lengths=(3, 7)),
     Case("four_rows_h67", "", T=5, B=4, I=131, H=67, lengths=(5, 1, 4, 0), reverse=True),
     Case("six_rows_h66", "", T=5, B=6, I=67, H=66),

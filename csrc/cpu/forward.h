@@ -44,7 +44,7 @@ class ForwardDriver {
     recurrent_bias_ = workspace.take<T>(C::kRecurrentBias || in_place_ ? zx_width_ : 0);
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
-    chunk_rows_ =
+    chunk_rows_ =  // all of a call in place
         larger(in_place_ ? p_.T * p_.B : 4 * kTileRows, kChunkBytes / (zx_width_ * static_cast<int64_t>(sizeof(T))));
     for (int64_t i = 0; i < plan_.blocks; ++i) take_block(workspace, blocks_[i]);
   }
@@ -205,7 +205,7 @@ class ForwardDriver {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       if constexpr (projects<C>(s)) return;
-      const int64_t parts = panel_parts(team, pairs), depth = terms_of<F>(p_.I);
+      const int64_t parts = panel_parts(team, panels_[s], pairs), depth = terms_of<F>(p_.I);
       team.share(panels_[s] * parts, [&](int, int64_t first, int64_t last) {
         each_panel(first, last, parts, pairs, false, [&](int64_t panel, int64_t row, int64_t end_row) {
           const Terms<F>* right = packed_w_[s] + panel * depth * kColumns;
@@ -275,7 +275,7 @@ class ForwardDriver {
     const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
     const bool backwards = (step & 1) != 0;  // to and fro: a step begins with what the last one left in the caches
-    const int64_t parts = panel_parts(team, active);
+    const int64_t parts = panel_parts(team, panels_[s], active);
     team.share(panels_[s] * parts, backwards, [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;

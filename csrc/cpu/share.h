@@ -51,17 +51,18 @@ inline Sharing plan_step(const SequenceParams& params) {
   return {shared ? Sharing::kUnits : Sharing::kAlone, 1};
 }
 
-// The tasks that a panel makes: halves of its rows, so that no thread waits while another has a last panel for itself.
-inline int64_t panel_parts(const Team& team, int64_t rows) {
-  return team.members() > 1 && rows > kTileRows ? 2 : 1;
+// How many tasks each of so many panels makes: two, halves of its rows, where one would be left over, so that no thread
+// waits while another has it for itself.
+inline int64_t panel_parts(const Team& team, int64_t panels, int64_t rows) {
+  return panels % team.members() != 0 && rows > kTileRows ? 2 : 1;
 }
 
 // Calls f(panel, begin, end) for the panels of the tasks [first, last) and those of their rows that are in them.
 template <typename F>
 FUSED_RNN_FN void each_panel(int64_t first, int64_t last, int64_t parts, int64_t rows, bool backwards, F&& f) {
-  const int64_t begin = first / parts, end = divide_up(last, parts);
-  for (int64_t i = begin; i < end; ++i) {
-    const int64_t panel = backwards ? begin + end - 1 - i : i;
+  const int64_t first_panel = first / parts, end_panel = divide_up(last, parts);
+  for (int64_t i = first_panel; i < end_panel; ++i) {
+    const int64_t panel = backwards ? first_panel + end_panel - 1 - i : i;
     const int64_t from = larger(first - panel * parts, 0), to = smaller(last - panel * parts, parts);
     f(panel, rows * from / parts, rows * to / parts);
   }

@@ -14,13 +14,6 @@ struct Matrix {
   int64_t stride;
 };
 
-// The (step, row) pairs of a sequence that gains nothing from packing its kernels either: that takes a read and a write
-// of them, the dearer the farther away they are, and makes steps faster, above all those of two stages.
-inline int64_t in_place_pairs(int64_t recurrent_bytes, int stages) {
-  const int64_t pairs = recurrent_bytes > 6 << 20 ? 128 : recurrent_bytes > 2 << 20 ? 48 : 32;
-  return stages > 1 ? pairs * 3 / 4 : pairs;
-}
-
 // --- out = init + a . b ---
 
 template <typename S>
@@ -72,7 +65,7 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   const Matrix<const S> b{p.b.data + k * p.b.stride + column, p.b.stride};
   const T* init = (k == 0 ? p.init : p.out) + column;
   const int64_t init_stride = k == 0 ? p.init_stride : p.out_stride;
-  const int64_t tiles = divide_up(p.M, kTileRows);
+  const int64_t tiles = larger(1, divide_up(p.M, kTileRows));
   const auto multiply = [&](auto vectors, int64_t tile, const auto& right) {
     const int64_t m = p.M * tile / tiles, rows = p.M * (tile + 1) / tiles - m;  // of equal heights
     tile_rows<vectors>(static_cast<int>(rows), depth,
@@ -83,7 +76,7 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   if constexpr (std::is_same_v<S, T>) {
     constexpr std::integral_constant<int, kTileVectors> kAll;
     if (columns == kPanel<T>) {
-      if (tiles <= 1) return multiply(kAll, 0, InPlace<T>{b});
+      if (tiles == 1) return multiply(kAll, 0, InPlace<T>{b});
       multiply(kAll, tile++, Copying<T>{{b}, copy});
     }
   }

@@ -86,7 +86,7 @@ struct Team::Shared {
 
   // Member `part` takes its own runs, and then what others have not begun.
   void take_part(int part) {
-    const int first = runs * part / members, last = runs * (part + 1) / members - 1;
+    const int first = runs * part / members, last = std::max(first, runs * (part + 1) / members - 1);
     for (int i = 0; i < runs; ++i) {
       const int run = backwards ? (last - i + runs) % runs : (first + i) % runs;
       if (take(run)) (*work)(part, tasks* run / runs, tasks * (run + 1) / runs);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <type_traits>
+#include <utility>
 
 #include "csrc/cells/cell.h"
 #include "csrc/sequence.h"
@@ -45,9 +46,9 @@ class Team {
 
   int members() const;  // that were asked for, the leader included
 
-  // Runs work over the tasks [0, tasks), each once, and returns when all of them are done. Backwards, a member begins
-  // with the last of its runs.
-  FUSED_RNN_FN void share(int64_t tasks, Work work) { share(tasks, false, work); }
+  // Runs work over the tasks [0, tasks), each once, and returns when all of them are done. Backwards, a member takes
+  // its runs from the last to the first; the order within a run is the work's own.
+  FUSED_RNN_FN void share(int64_t tasks, Work work) { share(tasks, false, std::move(work)); }
   void share(int64_t tasks, bool backwards, Work work);
 
  private:

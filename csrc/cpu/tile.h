@@ -24,15 +24,13 @@ struct Packed {
 };
 
 // The same for a single tile, which meets each row of b once, so that the weights come at the speed of the caches
-// beyond: prefetched a page ahead, since the processor's own prefetching ends with each page.
+// beyond: it prefetches what stands a page ahead, whatever comes next, since the processor's own prefetching ends with
+// each page.
 template <typename E, int V>
 struct Streamed {
   static constexpr int64_t kPage = 4096 / sizeof(E);
   const E* data;  // [K, V * lanes]
-  FUSED_RNN_FN void prefetch(int64_t k) const {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) __builtin_prefetch(data + (k * V + v) * kLanes<E> + kPage);
-  }
+  FUSED_RNN_FN void prefetch(int64_t k) const { prefetch_row(data + k * V * kLanes<E> + kPage, V * kLanes<E>); }
   FUSED_RNN_FN Vector<E> row(int64_t k, int v) const { return load(data + (k * V + v) * kLanes<E>); }
 };
 
@@ -122,9 +120,9 @@ void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, in
 }
 
 // tile() for any number of rows and any depth: for some rows of b at a time, which then stay in the near caches, while
-// the tiles bring in those after them, or behind b what the caller needs next. kDepth rows fit the first-level cache;
-// many tiles gain more from fewer partial sums. A single tile meets each row of b once; its blocks only keep sums
-// short.
+// the tiles bring in those after them or, at b's end, what the caller needs next (`after`). kDepth rows fit the
+// first-level cache; many tiles gain more from fewer partial sums. A single tile meets each row of b once; its blocks
+// only keep sums short.
 constexpr int64_t kDepth = 128, kSingleDepth = 1024;
 
 inline int64_t depth_of_blocks(int64_t tiles) {

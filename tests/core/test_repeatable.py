@@ -14,13 +14,15 @@ from core.sequence import ROUTES, Route, open_route, run
 # Large enough for the CPU drivers to share them among threads, each in another way.
 MANY_ROWS = tuple(of_each_cell((Case("many_rows", "", T=20, B=37, I=20, H=33),)))
 FEW_ROWS = tuple(of_each_cell((Case("few_rows", "", T=20, B=2, I=20, H=190),)))
+# A panel of units is left over, which threads share by rows.
+LEFT_OVER = tuple(of_each_cell((Case("left_over", "", T=12, B=20, I=20, H=260),)))
 ONE_STEP = tuple(of_each_cell((Case("one_step", "", T=1, B=33, I=80, H=200),)))
 SMALL = tuple(of_each_cell((Case("small", "", T=4, B=6, I=5, H=18, lengths=(4, 0, 3, 4, 1, 2)),)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [2, 3, 8])
-@pytest.mark.parametrize("case", MANY_ROWS + FEW_ROWS + ONE_STEP, ids=str)
+@pytest.mark.parametrize("case", MANY_ROWS + FEW_ROWS + LEFT_OVER + ONE_STEP, ids=str)
 def test_threads(case: Case, dtype: str, threads: int) -> None:
     route = open_route("cpu")
     expected = run(route, case, dtype, threads=threads)
