@@ -37,6 +37,9 @@ def lstm(
     At every step: `i, j, f, o = [x, h] . kernel + bias`,
     `c = sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j)`, `h = sigmoid(o) * tanh(c)`.
 
+    With the weights of a Keras layer: its kernel above its recurrent kernel, both with their gates, which are
+    i, f, c, o, in the order i, c, f, o; so the bias, to which Keras has added the forget bias.
+
     Args:
       inputs: [B, T, I], or [T, B, I] if `time_major`.
       kernel: [I + H, 4 * H], the rows of the inputs first, gates in the order i, j, f, o.
@@ -94,6 +97,9 @@ def gru(
     with W and R the rows of the inputs and of h in candidate_kernel,
     `c = tanh(x . W + candidate_bias + r * (h . R + recurrent_bias_c))` as in Keras and cuDNN; r and u then
     have their parts of the recurrent bias too.
+
+    With the weights of a Keras layer, whose gates are z, r, h: u is z, and c is h; its bias is [2, 3 * H] if
+    `reset_after`, the recurrent one second.
 
     Args:
       inputs: [B, T, I], or [T, B, I] if `time_major`.

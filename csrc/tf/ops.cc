@@ -112,6 +112,22 @@ struct Sizes {
   }
 };
 
+// Takes the batch from the lengths, too, which may be left out.
+absl::Status take_lengths(InferenceContext* c, Sizes& sizes) {
+  std::vector<ShapeHandle> lengths;
+  TF_RETURN_IF_ERROR(c->input("sequence_length", &lengths));
+  for (const ShapeHandle& each : lengths) {
+    ShapeHandle vector;
+    DimensionHandle batch;
+    if (!c->WithRank(each, 1, &vector).ok() || !c->Merge(sizes.batch, c->Dim(vector, 0), &batch).ok()) {
+      return absl::InvalidArgumentError("sequence_length must be [B] = [" + c->DebugString(sizes.batch) + "], got " +
+                                        c->DebugString(each));
+    }
+    sizes.batch = batch;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status forward_shapes(InferenceContext* c, bool step) {
   Given given;
   TF_RETURN_IF_ERROR(given.read(c, step));
@@ -123,6 +139,7 @@ absl::Status forward_shapes(InferenceContext* c, bool step) {
     TF_RETURN_IF_ERROR(sizes.take_inputs(c, given.inputs[n], given.time_major, step));
   }
   if (!step) {
+    TF_RETURN_IF_ERROR(take_lengths(c, sizes));
     const ShapeHandle y = given.time_major ? c->MakeShape({sizes.time, sizes.batch, sizes.widths[0]})
                                            : c->MakeShape({sizes.batch, sizes.time, sizes.widths[0]});
     TF_RETURN_IF_ERROR(c->set_output("outputs", std::vector<ShapeHandle>(sequences, y)));
