@@ -55,7 +55,10 @@ def test_known_shapes_of_a_sequence() -> None:
     known = {"outputs": [[2, 3, 5]], "final_state": [[2, 5], [2, 5]], "saved": [[None]]}
     assert known_shapes("sequence") == known
     assert known_shapes("sequence", kernels=None, biases=None) == known
-    assert known_shapes("sequence", inputs=[None, None, 4], initial_state=[None, 5]) == {
+    assert known_shapes("sequence", inputs=[None, 3, 4], initial_state=[None, 5]) == known  # the lengths tell
+    assert known_shapes(
+        "sequence", inputs=[None, None, 4], initial_state=[None, 5], sequence_length=[None]
+    ) == {
         "outputs": [[None, None, 5]],
         "final_state": [[None, 5], [None, 5]],
         "saved": [[None]],
