@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <thread>
+#include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -57,56 +58,89 @@ void leave_processor(int processor) {
 #endif
 }
 
-constexpr int kMaxRuns = 64;       // one bit each
+constexpr int kMaxMembers = 64;
 constexpr int kMaxYields = 32;     // helpers come within the first few shares, or the pool is busy
 constexpr int kRunsOfAMember = 4;  // so that there is something left to take from a member that is late
 
 }  // namespace
 
+// One share() is a phase. Its number stands in all that is said of it, so that a member who comes late, or from an
+// earlier phase, finds nothing to take. Members write to cache lines of their own, and of these two members exchange no
+// more in a phase than its announcement, a look at what is left to take, and its end: with caches far apart, each
+// exchange costs as much as thousands of multiplications.
 struct Team::Shared {
-  // Even while there is work to take, odd in between, kClosed at the end.
+  // By two lines, which some processors fetch together.
+  struct alignas(128) Member {
+    std::atomic<uint64_t> begun{0};               // phase << 32 | how many of this member's own runs someone has begun
+    alignas(128) std::atomic<uint64_t> ended{0};  // phase << 32 | how many runs this member has ended, of any member's
+
+    // While it waits for others: asks for the line that it will write first, which others may have looked at.
+    void wait(Patience& patience) const {
+      __builtin_prefetch(&begun, 1);
+      patience.wait();
+    }
+  };
   static constexpr uint64_t kClosed = ~uint64_t{0};
-  std::atomic<uint64_t> phase{1};
-  std::atomic<int> joined{1};      // 0 is the leader
-  std::atomic<int> working{0};     // helpers that may hold work of this phase
-  std::atomic<uint64_t> taken{0};  // the runs that someone has begun
-  int members = 1;
-  int yields = 0;  // of the leader
-  int leader_processor = -1;
-  int64_t tasks = 0;
-  int runs = 0;
-  bool backwards = false;
+
+  alignas(128) std::atomic<uint64_t> announced{0};  // phase << 32 | runs << 1 | backwards; kClosed at the end
+  int64_t tasks = 0;                                // these two are read only by those who have begun a run
   const Work* work = nullptr;
+  alignas(128) std::atomic<int> joined{1};  // 0 is the leader
+  int yields = 0;                           // of the leader
+  int leader_processor = -1;
+  std::vector<Member> members;
 
-  bool take(int run) {
-    const uint64_t bit = uint64_t{1} << run;
-    if (taken.load(std::memory_order_relaxed) & bit) return false;
-    return (taken.fetch_or(bit) & bit) == 0;
-  }
+  explicit Shared(int count) : members(static_cast<size_t>(count)) {}
 
-  // Member `part` takes its own runs, and then what others have not begun.
-  void take_part(int part) {
-    const int first = runs * part / members, last = std::max(first, runs * (part + 1) / members - 1);
-    for (int i = 0; i < runs; ++i) {
-      const int run = backwards ? (last - i + runs) % runs : (first + i) % runs;
-      if (take(run)) (*work)(part, tasks* run / runs, tasks * (run + 1) / runs);
+  // Begins one of a member's own runs, `size` in all, and returns which; or -1, where all are begun or the phase is
+  // over.
+  int begin(Member& member, uint64_t phase, int size) {
+    uint64_t begun = member.begun.load(std::memory_order_relaxed);
+    for (;;) {
+      if (begun >> 32 > phase) return -1;
+      const int run = begun >> 32 == phase ? static_cast<int>(begun & 0xffffffff) : 0;
+      if (run >= size) return -1;
+      const uint64_t next = phase << 32 | static_cast<uint64_t>(run + 1);
+      if (member.begun.compare_exchange_weak(begun, next, std::memory_order_acq_rel)) return run;
     }
   }
 
+  // Member `part` takes its own runs, and then what others have not begun. Returns how many.
+  int take_part(int part, uint64_t announcement) {
+    const uint64_t phase = announcement >> 32;
+    const int runs = static_cast<int>(announcement & 0xffffffff) >> 1, count = static_cast<int>(members.size());
+    const bool backwards = (announcement & 1) != 0;
+    int ended = 0;
+    for (int i = 0; i < count; ++i) {
+      const int owner = (part + i) % count, first = runs * owner / count, size = runs * (owner + 1) / count - first;
+      const int before = ended;
+      for (int run; (run = begin(members[owner], phase, size)) >= 0; ++ended) {
+        const int at = first + (backwards ? size - 1 - run : run);
+        (*work)(part, tasks* at / runs, tasks * (at + 1) / runs);
+      }
+      if (ended != before) members[part].ended.store(phase << 32 | ended, std::memory_order_release);
+    }
+    return ended;
+  }
+
+  // How many runs of a phase helpers have ended.
+  int ended_by_helpers(uint64_t phase) const {
+    int sum = 0;
+    for (size_t part = 1; part < members.size(); ++part) {
+      const uint64_t ended = members[part].ended.load(std::memory_order_acquire);
+      if (ended >> 32 == phase) sum += static_cast<int>(ended & 0xffffffff);
+    }
+    return sum;
+  }
+
   void help() {
-    if (phase.load() == kClosed) return;
+    if (announced.load() == kClosed) return;
     leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
-    for (uint64_t seen = 1;;) {
-      uint64_t now;
-      for (Patience patience; (now = phase.load()) == seen || (now & 1 && now != kClosed);) patience.wait();
+    for (uint64_t seen = 0, now;; seen = now) {
+      for (Patience patience; (now = announced.load(std::memory_order_acquire)) == seen;) members[part].wait(patience);
       if (now == kClosed) return;
-      // First counted as working, then the phase asked for again: the leader ends the phase and then waits for those
-      // that work, so either it waits for this member or this member sees the end.
-      working.fetch_add(1);
-      if (phase.load() == now) take_part(part);
-      working.fetch_sub(1);
-      seen = now;
+      take_part(part, now);
     }
   }
 };
@@ -115,20 +149,20 @@ Team::Team() = default;
 
 Team::Team(const Threads& threads) {
   if (threads.count <= 1) return;
-  shared_ = std::make_shared<Shared>();
-  shared_->members = std::min(threads.count, kMaxRuns);
+  const int members = std::min(threads.count, kMaxMembers);
+  shared_ = std::make_shared<Shared>(members);
   shared_->leader_processor = current_processor();
-  for (int helper = 1; helper < shared_->members; ++helper) {
+  for (int helper = 1; helper < members; ++helper) {
     threads.schedule([shared = shared_] { shared->help(); });
   }
 }
 
 Team::~Team() {
-  if (shared_) shared_->phase.store(Shared::kClosed);
+  if (shared_) shared_->announced.store(Shared::kClosed, std::memory_order_release);
 }
 
 int Team::members() const {
-  return shared_ ? shared_->members : 1;
+  return shared_ ? static_cast<int>(shared_->members.size()) : 1;
 }
 
 void Team::share(int64_t tasks, bool backwards, Work work) {
@@ -138,17 +172,18 @@ void Team::share(int64_t tasks, bool backwards, Work work) {
   }
   Shared& shared = *shared_;
   // To a helper that has been woken on this very processor and waits for it; leave_processor() then clears it again.
-  if (shared.joined.load() < shared.members && shared.yields++ < kMaxYields) std::this_thread::yield();
+  if (shared.yields < kMaxYields && shared.joined.load() < members()) {
+    ++shared.yields;
+    std::this_thread::yield();
+  }
+  const int runs = static_cast<int>(std::min<int64_t>(tasks, members() * kRunsOfAMember));
+  const uint64_t phase = (shared.announced.load(std::memory_order_relaxed) >> 32) + 1;
+  const uint64_t announcement = phase << 32 | static_cast<uint64_t>(runs) << 1 | (backwards ? 1 : 0);
   shared.tasks = tasks;
-  shared.runs = static_cast<int>(std::min<int64_t>({tasks, shared.members * kRunsOfAMember, kMaxRuns}));
-  shared.backwards = backwards;
   shared.work = &work;
-  shared.taken.store(0);
-  const uint64_t phase = shared.phase.load();
-  shared.phase.store(phase + 1);
-  shared.take_part(0);
-  shared.phase.store(phase + 2);
-  for (Patience patience; shared.working.load() != 0;) patience.wait();
+  shared.announced.store(announcement, std::memory_order_release);
+  const int ended = shared.take_part(0, announcement);
+  for (Patience patience; ended + shared.ended_by_helpers(phase) != runs;) shared.members[0].wait(patience);
 }
 
 }  // namespace fused_rnn
