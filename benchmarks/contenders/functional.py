@@ -37,7 +37,7 @@ def in_session(compute: Compute, workload: Workload, settings: Settings) -> Prep
         targets = targets_of(results)
         session = open_session(settings)
         session.run(v1.global_variables_initializer())
-    return Prepared(lambda: session.run(targets), lambda: {"y": session.run(results[0])})
+    return Prepared(session.make_callable(targets), lambda: {"y": session.run(results[0])})
 
 
 def in_function(compute: Compute, workload: Workload, settings: Settings) -> Prepared:
