@@ -241,10 +241,11 @@ class BackwardDriver {
     // is in d_h since the chunk after this one; a first of two stages takes what flows back from the second.
     const int64_t from_next = step + 1 < block.end ? rows.active[step + 1] : 0;
     const int64_t with_product = s == kLast ? from_next : active;
-    const int64_t panels = divide_up(stage_units<C>(p_, s), kPanel<T>), parts = panel_parts(team, panels, active);
-    team.share(panels * parts, [&](int, int64_t first, int64_t last) {
+    const int64_t panels = divide_up(stage_units<C>(p_, s), kPanel<T>);
+    const bool halved = panels_halved(team, panels, active);
+    team.share(panels << halved, [&](int, int64_t first, int64_t last) {
       alignas(64) T through[kBlockRows * kPanel<T>];
-      each_panel(first, last, parts, active, false, [&](int64_t panel, int64_t row, int64_t end_row) {
+      each_panel(first, last, halved, active, false, [&](int64_t panel, int64_t row, int64_t end_row) {
         for (; row < end_row; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, end_row - row);
           const int64_t products = larger(0, smaller(count, with_product - row));

@@ -198,16 +198,16 @@ class ForwardDriver {
         }
       }
     });
-    const int64_t pairs = rows.offset[end] - rows.offset[begin];
+    const int64_t pairs = rows.offset[end] - rows.offset[begin], depth = terms_of<F>(p_.I);
     if (in_place_) return input_products_in_place(block, pairs, team);
     each_stage([&](auto stage) {
       constexpr int s = stage;
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       if constexpr (projects<C>(s)) return;
-      const int64_t parts = panel_parts(team, panels_[s], pairs), depth = terms_of<F>(p_.I);
-      team.share(panels_[s] * parts, [&](int, int64_t first, int64_t last) {
-        each_panel(first, last, parts, pairs, false, [&](int64_t panel, int64_t row, int64_t end_row) {
+      const bool halved = panels_halved(team, panels_[s], pairs);
+      team.share(panels_[s] << halved, [&](int, int64_t first, int64_t last) {
+        each_panel(first, last, halved, pairs, false, [&](int64_t panel, int64_t row, int64_t end_row) {
           const Terms<F>* right = packed_w_[s] + panel * depth * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (; row < end_row; row += kBlockRows) {
@@ -275,12 +275,12 @@ class ForwardDriver {
     const Left<Terms<F>> left = s == 0 ? left_rows(block.left_h[step & 1], P_) : left_rows(block.operand, H_);
     static constexpr T kZeros[kPanel<T>] = {};
     const bool backwards = (step & 1) != 0;  // to and fro: a step begins with what the last one left in the caches
-    const int64_t parts = panel_parts(team, panels_[s], active);
-    team.share(panels_[s] * parts, backwards, [&](int, int64_t first, int64_t last) {
+    const bool halved = panels_halved(team, panels_[s], active);
+    team.share(panels_[s] << halved, backwards, [&](int, int64_t first, int64_t last) {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       alignas(64) T zh[kBlockRows * kColumns];
-      each_panel(first, last, parts, active, backwards, [&](int64_t panel, int64_t row, int64_t end_row) {
+      each_panel(first, last, halved, active, backwards, [&](int64_t panel, int64_t row, int64_t end_row) {
         const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
         const T* zx =

@@ -51,20 +51,20 @@ inline Sharing plan_step(const SequenceParams& params) {
   return {shared ? Sharing::kUnits : Sharing::kAlone, 1};
 }
 
-// How many tasks each of so many panels makes: two, halves of its rows, where one would be left over, so that no thread
+// Whether each of so many panels makes two tasks, halves of its rows, since one would be left over: so that no thread
 // waits while another has it for itself.
-inline int64_t panel_parts(const Team& team, int64_t panels, int64_t rows) {
-  return panels % team.members() != 0 && rows > kTileRows ? 2 : 1;
+inline bool panels_halved(const Team& team, int64_t panels, int64_t rows) {
+  return panels % team.members() != 0 && rows > kTileRows;
 }
 
 // Calls f(panel, begin, end) for the panels of the tasks [first, last) and those of their rows that are in them.
 template <typename F>
-FUSED_RNN_FN void each_panel(int64_t first, int64_t last, int64_t parts, int64_t rows, bool backwards, F&& f) {
-  const int64_t first_panel = first / parts, end_panel = divide_up(last, parts);
+FUSED_RNN_FN void each_panel(int64_t first, int64_t last, bool halved, int64_t rows, bool backwards, F&& f) {
+  const int64_t first_panel = first >> halved, end_panel = (last + halved) >> halved, parts = 1 << halved;
   for (int64_t i = first_panel; i < end_panel; ++i) {
     const int64_t panel = backwards ? first_panel + end_panel - 1 - i : i;
-    const int64_t from = larger(first - panel * parts, 0), to = smaller(last - panel * parts, parts);
-    f(panel, rows * from / parts, rows * to / parts);
+    const int64_t from = larger(first - (panel << halved), 0), to = smaller(last - (panel << halved), parts);
+    f(panel, (rows * from) >> halved, (rows * to) >> halved);
   }
 }
 

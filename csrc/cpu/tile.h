@@ -122,17 +122,24 @@ void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, in
 // tile() for any number of rows and any depth: for some rows of b at a time, which then stay in the near caches, while
 // the tiles bring in those after them or, at b's end, what the caller needs next (`after`). kDepth rows fit the
 // first-level cache; many tiles gain more from fewer partial sums. A single tile meets each row of b once; its blocks
-// only keep sums short.
+// only keep sums short, and it does without the divisions, which a single row would notice.
 constexpr int64_t kDepth = 128, kSingleDepth = 1024;
-
-inline int64_t depth_of_blocks(int64_t tiles) {
-  return tiles <= 1 ? kSingleDepth : tiles <= 4 ? kDepth : 2 * kDepth;
-}
 
 template <int V, typename E, typename T>
 void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const E* after, const T* init, int64_t init_stride,
                 T* out, int64_t out_stride) {
-  const int64_t tiles = divide_up(rows, kTileRows), blocks = larger(1, divide_up(K, depth_of_blocks(tiles)));
+  const auto multiply = [&](int64_t m, int64_t count, int64_t k, int64_t depth, const auto& right) {
+    tile_rows<V>(static_cast<int>(count), depth, Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, right,
+                 k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
+                 out + m * out_stride, out_stride);
+  };
+  if (rows <= kTileRows) {
+    for (int64_t k = 0; k == 0 || k < K; k += kSingleDepth) {
+      multiply(0, rows, k, smaller(kSingleDepth, K - k), Streamed<E, V>{b + k * V * kLanes<E>});
+    }
+    return;
+  }
+  const int64_t tiles = divide_up(rows, kTileRows), blocks = larger(1, divide_up(K, tiles <= 4 ? kDepth : 2 * kDepth));
   const int64_t most = larger(1, divide_up(K, blocks));
   for (int64_t k = 0; k == 0 || k < K; k += most) {
     const int64_t depth = smaller(most, K - k);
@@ -140,12 +147,7 @@ void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const E* after, 
     const E *next = k + depth < K ? at + depth * V * kLanes<E> : after, *end = next + depth * V * kLanes<E>;
     for (int64_t i = 0; i < tiles; ++i, next += depth * kLine<E>) {
       const int64_t m = rows * i / tiles, count = rows * (i + 1) / tiles - m;  // of equal heights
-      const auto multiply = [&](const auto& right) {
-        tile_rows<V>(static_cast<int>(count), depth, Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, right,
-                     k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
-                     out + m * out_stride, out_stride);
-      };
-      tiles > 1 ? multiply(Packed<E, V>{at, next < end ? next : at}) : multiply(Streamed<E, V>{at});
+      multiply(m, count, k, depth, Packed<E, V>{at, next < end ? next : at});
     }
   }
 }
