@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from contenders import CONTENDERS, REFERENCE, SEQUENCE, Contender
@@ -83,43 +82,36 @@ CALL = Part(
 
 # --- growth with T and B -------------------------------------------------------------------------------
 
-_GROWTH_CASES = {
-    "T": [Case(32, steps, 128, 256) for steps in (25, 50, 100, 200, 400)],
-    "B": [Case(batch, 50, 128, 256) for batch in (16, 32, 64, 128, 256)],
-}
+# Sizes that are compared take turns: one after another they would meet a machine that is faster or slower.
+_LARGER = (
+    _own("growth", "twice_the_steps", "sequence route, T doubled", checked=False),
+    _own("growth", "twice_the_rows", "sequence route, B doubled", checked=False),
+)
 
 
 def _growth_figures(results: list[WorkloadResult]) -> list[Figure]:
-    times = {(result.workload.mode, result.workload.case): _time(result, SEQUENCE) for result in results}
     figures = []
-    for mode in MODES:
-        for axis, cases in _GROWTH_CASES.items():
-            present = [(case, times[mode, case]) for case in cases if (mode, case) in times]
-            for (case, before), (double, after) in pairwise(present):
-                first, smallest = present[0]
-                line = smallest.middle * double.batch * double.steps / (first.batch * first.steps)
-                figures.append(
-                    Figure(
-                        f"{mode}, {axis} doubled: {case} to {double}",
-                        after / before,
-                        "x",
-                        2.1,
-                        {"before": before, "after": after},
-                        "ms",
-                        note=f"{after.middle / line:.2f} times the line through {first}",
-                    )
-                )
+    for result in results:
+        before = _time(result, SEQUENCE)
+        for contender in _LARGER:
+            after = _time(result, contender.name)
+            made_of = {"before": before, "after": after}
+            name = f"{result.workload}, {contender.name.replace('_', ' ')}"
+            figures.append(Figure(name, after / before, "x", 2.1, made_of, "ms"))
     return figures
 
 
 GROWTH = Part(
     "growth",
     "time of the sequence route when T or B doubles, LSTM",
-    _two(_SEQUENCE),
+    _two(_SEQUENCE, *_LARGER),
     tuple(
         Workload("lstm", mode, case)
         for mode in MODES
-        for case in dict.fromkeys(_GROWTH_CASES["T"] + _GROWTH_CASES["B"])
+        for case in (
+            *(Case(32, steps, 128, 256) for steps in (25, 50, 100, 200)),
+            *(Case(batch, 50, 128, 256) for batch in (16, 64, 128)),
+        )
     ),
     _growth_figures,
 )
