@@ -5,8 +5,9 @@
     python benchmarks/limits.py --quick            few repetitions, LSTM only
 
 The parts: the fixed cost of a call, growth with T and B, two threads, several sessions at once, memory, and
-the step route. Every result is checked before it is timed. Written as JSON, too. Exit code 1: a result was
-wrong or a contender failed; a target that is missed is no failure.
+the step route. Every result is checked before it is timed (of doubled sizes its shape: they are the sequence
+route again, whose results are). Written as JSON, too. Exit code 1: a result was wrong or a contender failed;
+a target that is missed is no failure.
 """
 
 import os

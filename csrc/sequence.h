@@ -60,8 +60,8 @@ Status find_activation(const std::string& name, Activation* activation);
 Status find_driver(const std::string& name, CudaDriver* driver);
 
 // The CPU threads that the core may use beside the caller's own. schedule(work) must run work once, on some other
-// thread and at some time of its choosing, even after the core has returned; it must not wait for it. It is called on
-// any of the threads that work on the call.
+// thread and at some time of its choosing, even after the core has returned, and not wait for it; or at once, on the
+// calling thread, where no other has room. It is called on any of the threads that work on the call.
 struct Threads {
   int count = 1;  // how many may work at a time, the caller's own included
   std::function<void(std::function<void()>)> schedule;

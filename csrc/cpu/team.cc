@@ -76,7 +76,11 @@ struct Team::Shared {
 
     // While it waits for others: asks for the line that it will write first, which others may have looked at.
     void wait(Patience& patience) const {
+#if defined(__x86_64__)
+      __asm__ __volatile__("prefetchw %0" : : "m"(begun));  // which compilers leave to newer processors than the oldest
+#else
       __builtin_prefetch(&begun, 1);
+#endif
       patience.wait();
     }
   };
@@ -87,7 +91,8 @@ struct Team::Shared {
   const Work* work = nullptr;
   alignas(128) std::atomic<int> joined{1};  // 0 is the leader
   int yields = 0;                           // of the leader
-  int leader_processor = -1;
+  const int leader_processor = current_processor();
+  const std::thread::id leader = std::this_thread::get_id();
   std::vector<Member> members;
 
   explicit Shared(int count) : members(static_cast<size_t>(count)) {}
@@ -135,6 +140,7 @@ struct Team::Shared {
 
   void help() {
     if (announced.load() == kClosed) return;
+    if (std::this_thread::get_id() == leader) return;  // by a pool that is full; to wait for oneself has no end
     leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
     for (uint64_t seen = 0, now;; seen = now) {
@@ -151,7 +157,6 @@ Team::Team(const Threads& threads) {
   if (threads.count <= 1) return;
   const int members = std::min(threads.count, kMaxMembers);
   shared_ = std::make_shared<Shared>(members);
-  shared_->leader_processor = current_processor();
   for (int helper = 1; helper < members; ++helper) {
     threads.schedule([shared = shared_] { shared->help(); });
   }
