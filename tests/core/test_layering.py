@@ -102,7 +102,7 @@ FORBIDDEN = {
     "throws": r"\bthrow\b",
     "allocates": r"\b(malloc|calloc|realloc|cudaMalloc\w*|cudaFree\w*)\s*\(",
     "synchronises": r"\bcuda(Device|Stream|Event)Synchronize\b",
-    "starts threads": r"\bstd::(thread|jthread|async)\b",
+    "starts threads": r"\bstd::(thread|jthread|async)\b(?!::id)",
     "uses float atomics": r"\batomicAdd\s*\(",
 }
 
