@@ -101,6 +101,7 @@ void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_
       for (int64_t i = 0; i < kBlock; ++i) {
         alignas(64) F row_part[kWidth];
         const int64_t count = n + i < columns ? larger(0, smaller(kWidth, width - unit)) : 0;
+        if (count > 0) __builtin_prefetch(from.data + (n + i) * from.stride + unit + kAhead * kWidth);
         load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, row_part, count, kWidth);
         block[i] = load(terms(row_part));
       }

@@ -60,7 +60,20 @@ void leave_processor(int processor) {
 
 constexpr int kMaxMembers = 64;
 constexpr int kMaxYields = 32;     // helpers come within the first few shares, or the pool is busy
-constexpr int kRunsOfAMember = 4;  // so that there is something left to take from a member that is late
+constexpr int kMaxRuns = 5;     // of a member in a phase
+
+// How many runs a member with so many tasks has: each takes half of what is left, so that the last ones are short, and
+// no one waits long for a member that is late.
+int runs_of(int64_t tasks) {
+  int runs = 1;
+  while (runs < kMaxRuns && tasks >> (runs + 1) > 0) ++runs;
+  return runs;
+}
+
+// How many of its tasks stand before one of them.
+int64_t tasks_before(int run, int runs, int64_t tasks) {
+  return run < runs ? tasks - (tasks >> run) : tasks;
+}
 
 }  // namespace
 
@@ -117,11 +130,12 @@ struct Team::Shared {
     const bool backwards = (announcement & 1) != 0;
     int ended = 0;
     for (int i = 0; i < count; ++i) {
-      const int owner = (part + i) % count, first = runs * owner / count, size = runs * (owner + 1) / count - first;
+      const int owner = (part + i) % count, size = runs * (owner + 1) / count - runs * owner / count;
       const int before = ended;
       for (int run; (run = begin(members[owner], phase, size)) >= 0; ++ended) {
-        const int at = first + (backwards ? size - 1 - run : run);
-        (*work)(part, tasks* at / runs, tasks * (at + 1) / runs);
+        const int64_t first = tasks * owner / count, last = tasks * (owner + 1) / count;
+        const int64_t from = tasks_before(run, size, last - first), to = tasks_before(run + 1, size, last - first);
+        backwards ? (*work)(part, last - to, last - from) : (*work)(part, first + from, first + to);
       }
       if (ended != before) members[part].ended.store(phase << 32 | ended, std::memory_order_release);
     }
@@ -181,7 +195,7 @@ void Team::share(int64_t tasks, bool backwards, Work work) {
     ++shared.yields;
     std::this_thread::yield();
   }
-  const int runs = static_cast<int>(std::min<int64_t>(tasks, members() * kRunsOfAMember));
+  const int runs = tasks < members() ? static_cast<int>(tasks) : members() * runs_of(tasks / members());
   const uint64_t phase = (shared.announced.load(std::memory_order_relaxed) >> 32) + 1;
   const uint64_t announcement = phase << 32 | static_cast<uint64_t>(runs) << 1 | (backwards ? 1 : 0);
   shared.tasks = tasks;
