@@ -244,6 +244,7 @@ LONG = SHORT + (
     Case("many_steps", "", T=300, B=3, I=40, H=30),
     Case("many_chunks", "", T=140, B=33, I=48, H=33, lengths=tuple(17 * b % 141 for b in range(33))),
     Case("many_chunks_reverse", "", T=150, B=17, I=20, H=34, reverse=True, forget_bias=1.0),
+    Case("one_row_at_work", "", T=100, B=13, I=20, H=40, lengths=(0,) * 12 + (100,)),
     Case("many_pairs", "", T=400, B=50, I=9, H=10),
     Case("many_rows", "", T=3, B=600, I=5, H=8),
     Case("many_wide_steps", "", T=30, B=20, I=10, H=190),

@@ -23,9 +23,8 @@ class BackwardDriver {
       : p_(params),
         H_(round_up(params.H, kLanes<T>)),
         P_(round_up(params.P, kLanes<T>)),
-        plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(Terms<F>)))),
-        options_(cell_options<T>(params)),
-        pairs_(params, workspace) {
+        plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(Terms<F>)), gradient_bytes())),
+        options_(cell_options<T>(params)) {
     packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * terms_of<F>(H_) * round_up(p_.I, kLanes<T>));
     packed_r_ = workspace.take<Terms<F>>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
@@ -33,6 +32,8 @@ class BackwardDriver {
     for (int64_t i = 0; i < plan_.blocks; ++i) {
       const int64_t count = divide_up(p_.B, plan_.blocks);
       blocks_[i].rows = take_rows(workspace, count, p_.T);
+      const int members = plan_.blocks > 1 ? 1 : static_cast<int>(larger(1, p_.threads.count));
+      blocks_[i].pairs = Pairs<C, S>(params, plan_.blocks, count, members, workspace);
       blocks_[i].d_h = workspace.take<T>(count * P_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
     }
@@ -40,21 +41,10 @@ class BackwardDriver {
 
   void run() {
     for (int64_t i = 0; i < plan_.blocks; ++i) fill_rows(p_, i, plan_.blocks, scratch_, blocks_[i].rows);
-    const int64_t steps = blocks_[0].rows.steps;  // the first block has the longest row
     with_team(plan_, p_.threads, [&](Team& team) {
       prepare(team);
-      int64_t end = steps;
-      do {
-        const bool first = end == steps;
-        const int64_t pairs = find_chunk(end);
-        run_blocks(plan_, team, [&](int64_t i, Team& at_work) {
-          if (first) start_block(blocks_[i]);
-          run_chunk(blocks_[i], at_work);
-          if (blocks_[0].begin == 0) finish_block(blocks_[i]);
-        });
-        end = blocks_[0].begin;
-        pairs_.add({pairs, first, end == 0}, team);
-      } while (end > 0);
+      run_blocks(plan_, team, [&](int64_t i, Team& at_work) { run_block(blocks_[i], at_work); });
+      if (plan_.blocks > 1) Pairs<C, S>::finish(blocks_, plan_.blocks, team);
     });
   }
 
@@ -66,13 +56,13 @@ class BackwardDriver {
 
   struct Block {
     Rows rows;
+    Pairs<C, S> pairs;
     int64_t begin, end;  // the chunk's steps
-    int64_t first_pair;  // where its (step, row) pairs begin among those of the chunk
     T* d_h;              // [rows, P_]: gradient of h, but for what comes through the chunk's recurrent products
     T* d_c;              // [rows, H_]
 
-    int64_t pairs() const { return rows.offset[end] - rows.offset[begin]; }
-    int64_t pair(int64_t step, int64_t row) const { return first_pair + rows.offset[step] - rows.offset[begin] + row; }
+    int64_t chunk_pairs() const { return rows.offset[end] - rows.offset[begin]; }
+    int64_t pair(int64_t step, int64_t row) const { return rows.offset[step] - rows.offset[begin] + row; }
   };
 
   // The first column that the recurrent products of a stage read, and the first that the input product reads.
@@ -88,6 +78,13 @@ class BackwardDriver {
   // R^T and, behind it, the projection's transpose.
   int64_t recurrent_size() const {
     return C::kInfo.gates * terms_of<F>(H_) * P_ + (C::kInfo.projected ? terms_of<F>(P_) * H_ : 0);
+  }
+
+  // The sums of the weight gradients.
+  int64_t gradient_bytes() const {
+    int64_t size = 0;
+    for (int k = 0; k < C::kInfo.kernels; ++k) size += kernel_rows<C>(p_, k) * kernel_width<C>(p_, k);
+    return size * static_cast<int64_t>(sizeof(T));
   }
 
   // The columns of a panel, of `columns` in all: kPanel, or in the last as many as whole vectors hold.
@@ -107,8 +104,8 @@ class BackwardDriver {
   }
 
   // Columns of d_z from `column` on, of a pair and those after it, as the left side of a product.
-  Left<Terms<F>> left_d_z(int64_t pair, int column) const {
-    return {terms(pairs_.d_z(pair, column)), terms_of<F>(pairs_.d_z_stride), 1};
+  static Left<Terms<F>> left_d_z(const Block& block, int64_t pair, int column) {
+    return {terms(block.pairs.d_z(pair, column)), terms_of<F>(block.pairs.d_z_stride), 1};
   }
 
   void prepare(Team& team) {
@@ -137,28 +134,21 @@ class BackwardDriver {
     });
   }
 
-  // Rows at work at a step, of all blocks.
-  int64_t active_rows(int64_t step) const {
-    int64_t rows = 0;
-    for (int64_t i = 0; i < plan_.blocks; ++i) {
-      if (step < blocks_[i].rows.steps) rows += blocks_[i].rows.active[step];
-    }
-    return rows;
-  }
-
-  // Sets each block to the chunk of steps that ends with step `end`; returns its pairs.
-  int64_t find_chunk(int64_t end) {
-    int64_t begin = end, pairs = 0;
-    while (begin > 0 && pairs + active_rows(begin - 1) <= pairs_.capacity) pairs += active_rows(--begin);
-    int64_t first_pair = 0;
-    for (int64_t i = 0; i < plan_.blocks; ++i) {
-      Block& block = blocks_[i];
-      block.begin = smaller(begin, block.rows.steps);
-      block.end = smaller(end, block.rows.steps);
-      block.first_pair = first_pair;
-      first_pair += block.pairs();
-    }
-    return pairs;
+  // A chunk of steps after the other, from the last one back.
+  void run_block(Block& block, Team& team) {
+    start_block(block);
+    int64_t end = block.rows.steps;
+    do {
+      const bool first = end == block.rows.steps;
+      int64_t begin = end;
+      while (begin > 0 && block.rows.offset[end] - block.rows.offset[begin - 1] <= block.pairs.capacity) --begin;
+      block.begin = begin;
+      block.end = end;
+      run_chunk(block, team);
+      block.pairs.add({block.chunk_pairs(), first, begin == 0 && plan_.blocks == 1}, team);
+      end = begin;
+    } while (end > 0);
+    finish_block(block);
   }
 
   void start_block(const Block& block) const {
@@ -171,13 +161,11 @@ class BackwardDriver {
   }
 
   void run_chunk(Block& block, Team& team) {
-    if (block.pairs() == 0) return;
+    if (block.chunk_pairs() == 0) return;
     team.share(block.end - block.begin, [&](int, int64_t begin, int64_t end) {
       for (int64_t step = block.begin + begin; step < block.begin + end; ++step) find_inputs(block, step);
     });
-    team.share(block.pairs(), [&](int, int64_t begin, int64_t end) {
-      pairs_.pack_inputs(block.first_pair + begin, block.first_pair + end);
-    });
+    team.share(block.chunk_pairs(), [&](int, int64_t begin, int64_t end) { block.pairs.pack_inputs(begin, end); });
     for (int64_t step = block.end - 1; step >= block.begin; --step) {
       run_stage<kLast>(block, step, team);
       if constexpr (kLast > 0) run_stage<0>(block, step, team);
@@ -212,7 +200,7 @@ class BackwardDriver {
         h = static_cast<const S*>(p_.y) + before;
         if (p_.state_mask != nullptr) mask = static_cast<const S*>(p_.state_mask) + before;
       }
-      pairs_.set_inputs(block.pair(step, row), x, h, mask);
+      block.pairs.set_inputs(block.pair(step, row), x, h, mask);
     }
   }
 
@@ -225,7 +213,7 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block<vectors>(products, terms_of<F>(depth), left_d_z(block.pair(step, row), recurrent_window(s)),
+        tile_block<vectors>(products, terms_of<F>(depth), left_d_z(block, block.pair(step, row), recurrent_window(s)),
                             packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros, 0, out,
                             kPanel<T>);
       });
@@ -287,9 +275,9 @@ class BackwardDriver {
     }
     if constexpr (!C::kInfo.projected) {
       if (p_.state_mask == nullptr) {
-        load_row(pairs_.h_rows[pair] + unit, h_prev, count, kUnits);
+        load_row(block.pairs.h_rows[pair] + unit, h_prev, count, kUnits);
       } else {
-        load_row(pairs_.masked_h + pair * P_ + unit, h_prev, count, kUnits);
+        load_row(block.pairs.masked_h + pair * P_ + unit, h_prev, count, kUnits);
       }
     }
     if constexpr (!C::kInfo.projected || projects<C>(s)) {
@@ -313,8 +301,8 @@ class BackwardDriver {
     at.d_product = through;
     at.d_h = block.d_h + row * P_ + unit;
     at.d_c = block.d_c + row * H_ + unit;
-    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = pairs_.d_z(pair, k) + unit;
-    at.operand = pairs_.operand + pair * H_ + unit;
+    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = block.pairs.d_z(pair, k) + unit;
+    at.operand = block.pairs.operand + pair * H_ + unit;
     backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
   }
 
@@ -340,18 +328,18 @@ class BackwardDriver {
   void input_gradient(const Block& block, Team& team) const {
     constexpr int64_t kTaskRows = 2 * kBlockRows;
     const int64_t panels = divide_up(p_.I, kPanel<T>);
-    team.share(panels * divide_up(block.pairs(), kTaskRows), [&](int, int64_t begin, int64_t end) {
+    team.share(panels * divide_up(block.chunk_pairs(), kTaskRows), [&](int, int64_t begin, int64_t end) {
       alignas(64) T out[kBlockRows * kPanel<T>];
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels, first = i / panels * kTaskRows, column = panel * kPanel<T>;
-        for (int64_t row = first; row < smaller(first + kTaskRows, block.pairs()); row += kBlockRows) {
-          const int64_t rows = smaller(kBlockRows, block.pairs() - row), pair = block.first_pair + row;
+        for (int64_t row = first; row < smaller(first + kTaskRows, block.chunk_pairs()); row += kBlockRows) {
+          const int64_t rows = smaller(kBlockRows, block.chunk_pairs() - row), pair = row;
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(pair, input_window()),
+            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, pair, input_window()),
                                 packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
-            S* to = static_cast<S*>(p_.d_x) + (pairs_.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;
+            S* to = static_cast<S*>(p_.d_x) + (block.pairs.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;
             store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
           }
         }
@@ -363,7 +351,6 @@ class BackwardDriver {
   const int64_t H_, P_;  // with padding to whole vectors; in the padding every gradient is 0 or meets zeros
   const Sharing plan_;
   const CellOptions<T> options_;
-  const Pairs<C, S> pairs_;
   Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_ / kTerms, panel_width]
   Terms<F>* packed_r_;  // [h panels, gates * H_ / kTerms, panel_width], then a projection's [operand panels, P_ /
                         // kTerms, panel_width]

@@ -1,6 +1,6 @@
-// What the backward time loop leaves behind of each (step, row) pair of a chunk of steps, and the gradients that are
-// sums over all pairs: those of the weights and biases. Chunks are short, so that what a step leaves behind is still in
-// the caches when the sums take it in.
+// What the backward time loop of a block of rows leaves behind of each (step, row) pair of a chunk of steps, and the
+// gradients that are sums over all pairs: those of the weights and biases. Chunks are short, so that what a step leaves
+// behind is still in the caches when the sums take it in.
 #pragma once
 
 #include "csrc/cpu/pack.h"
@@ -15,23 +15,25 @@ struct Pairs {
   using T = Compute<S>;
   using F = Factor<S>;
 
-  Pairs(const SequenceBackwardParams& of, Workspace& workspace)
-      : params(of),
+  Pairs() = default;
+  // Of one of `blocks` blocks, of at most `rows` rows; `members` work on it together.
+  Pairs(const SequenceBackwardParams& of, int64_t blocks, int64_t rows, int members, Workspace& workspace)
+      : params(&of),
         H_(round_up(of.H, kLanes<T>)),
         P_(round_up(of.P, kLanes<T>)),
-        capacity(smaller(larger(kChunkPairs, of.B), of.T * of.B)),
+        capacity(smaller(larger(blocks > 1 ? kBlockPairs : kChunkPairs, rows), of.T * rows)),
         d_z_stride(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)) {
     all_d_z = workspace.take<F>(capacity * d_z_stride);
     operand = workspace.take<F>(C::kStages > 1 ? capacity * H_ : 0);
     x_rows = workspace.take<const S*>(capacity);
     h_rows = workspace.take<const S*>(capacity);
-    masked_h = workspace.take<F>(params.state_mask != nullptr ? capacity * P_ : 0);
+    masked_h = workspace.take<F>(params->state_mask != nullptr ? capacity * P_ : 0);
     for (int i = 0; i < kLefts; ++i) {
-      left[i].M = i == 0 ? params.I : stage_depth(params, i - 1);
+      left[i].M = i == 0 ? params->I : stage_depth(*params, i - 1);
       left[i].data = workspace.take<F>(left[i].size(capacity));
     }
     find_jobs();
-    const bool one_chunk = capacity == of.T * of.B;
+    const bool one_chunk = blocks == 1 && capacity == of.T * rows;
     int64_t scratch_rows = 0;
     for (int i = 0; i < jobs; ++i) {
       job[i].sum = one_chunk ? nullptr : workspace.take<T>(job[i].sum_size());
@@ -40,7 +42,7 @@ struct Pairs {
     scratch_size = (kDepth + scratch_rows) * kPanel<T>;
     bias_sum = workspace.take<T>(C::kColumns * H_);
     bias_part = workspace.take<T>(C::kColumns * H_);
-    thread_scratch = workspace.take<T>(scratch_size * larger(1, params.threads.count));
+    thread_scratch = workspace.take<T>(scratch_size * members);
   }
 
   F* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * H_; }
@@ -49,11 +51,11 @@ struct Pairs {
   void set_inputs(int64_t pair, const S* x, const S* h, const S* mask) const {
     x_rows[pair] = x;
     h_rows[pair] = h;
-    if (params.state_mask == nullptr) return;
+    if (params->state_mask == nullptr) return;
     F* masked = masked_h + pair * P_;
-    load_row(h, masked, params.P, P_);
+    load_row(h, masked, params->P, P_);
     if (mask == nullptr) return;
-    for (int64_t n = 0; n < params.P; ++n) convert(widen(h[n]) * widen(mask[n]), masked[n]);
+    for (int64_t n = 0; n < params->P; ++n) convert(widen(h[n]) * widen(mask[n]), masked[n]);
   }
 
   // Packs x and h of the pairs [begin, end) as left operands. Their rows stand far apart: unless asked for ahead, each
@@ -61,12 +63,12 @@ struct Pairs {
   void pack_inputs(int64_t begin, int64_t end) const {
     for (int64_t pair = begin, packed; pair < end; pair += packed) {
       for (int64_t ahead = pair + kAhead; ahead < smaller(pair + kAhead + kTerms<F>, end); ++ahead) {
-        prefetch_row(x_rows[ahead], params.I);
-        if (params.state_mask == nullptr) prefetch_row(h_rows[ahead], params.P);
+        prefetch_row(x_rows[ahead], params->I);
+        if (params->state_mask == nullptr) prefetch_row(h_rows[ahead], params->P);
       }
       const bool more = pair + 1 < end;
       left[0].pack(x_rows[pair], more ? x_rows[pair + 1] : nullptr, pair);
-      if (params.state_mask == nullptr) {
+      if (params->state_mask == nullptr) {
         packed = left[1].pack(h_rows[pair], more ? h_rows[pair + 1] : nullptr, pair);
       } else {
         const F* masked = masked_h + pair * P_;
@@ -89,12 +91,11 @@ struct Pairs {
     // Each part packs its panel's d_z again: only where there are few panels for so many threads.
     const int64_t parts = team.members() > 1 ? divide_up(2 * team.members(), last_panel[jobs - 1]) : 1;
     team.share(last_panel[jobs - 1] * parts, [&](int member, int64_t begin, int64_t end) {
-      int i = 0;
       for (int64_t task = begin; task < end; ++task) {
-        while (task / parts >= last_panel[i]) ++i;
-        const int64_t tiles = job[i].tiles(), part = task % parts;
-        weight_gradient_panel(job[i], chunk, task / parts - (i > 0 ? last_panel[i - 1] : 0), tiles * part / parts,
-                              tiles * (part + 1) / parts, thread_scratch + member * scratch_size);
+        const JobPanel at = job_panel(task / parts);
+        const int64_t tiles = job[at.job].tiles(), part = task % parts;
+        weight_gradient_panel(job[at.job], chunk, at.panel, tiles * part / parts, tiles * (part + 1) / parts,
+                              thread_scratch + member * scratch_size);
       }
     });
     team.share(divide_up(C::kColumns * H_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
@@ -104,7 +105,35 @@ struct Pairs {
     if (chunk.last) store_biases();
   }
 
+  // Adds the sums of other blocks to those of the first, and stores them.
+  template <typename Block>
+  static void finish(const Block* blocks, int64_t count, Team& team) {
+    const Pairs& all = blocks[0].pairs;
+    team.share(all.last_panel[all.jobs - 1], [&](int, int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        const JobPanel at = all.job_panel(task);
+        const WeightGradient<S>& g = all.job[at.job];
+        T* sums = g.panel_sums(at.panel);
+        for (int64_t block = 1; block < count; ++block) {
+          add_to(sums, blocks[block].pairs.job[at.job].panel_sums(at.panel), g.M() * kPanel<T>);
+        }
+        each_gradient_tile(g, 0, g.tiles(), [&](const GradientLeft<F>&, int64_t, int64_t m, int64_t rows) {
+          store_weight_gradient(g, at.panel, m, rows, sums);
+        });
+      }
+    });
+    for (int64_t block = 1; block < count; ++block) {
+      add_to(all.bias_sum, blocks[block].pairs.bias_sum, C::kColumns * all.H_);
+    }
+    all.store_biases();
+  }
+
+  static void add_to(T* __restrict to, const T* __restrict from, int64_t count) {
+    for (int64_t n = 0; n < count; ++n) to[n] += from[n];
+  }
+
   static constexpr int64_t kChunkPairs = 4 * kDepth;
+  static constexpr int64_t kBlockPairs = 2 * kDepth;  // where each thread has a block
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kLefts = 2 + kLast;  // x, h, and the operand of a second stage
   static constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
@@ -112,6 +141,7 @@ struct Pairs {
   // For each kernel: the rows of x and those of h (or of the operand of its stage), together where they meet the same
   // columns of d_z.
   void find_jobs() {
+    jobs = 0;
     for (int gate = 0; gate < C::kInfo.gates;) {
       const int recurrent = kLast > 0 && gate >= C::kStage[kLast].first ? 2 : 1;
       const int gates = gates_together(gate);
@@ -119,7 +149,7 @@ struct Pairs {
         add_job(gate, gates, 0, C::input_column(gate), left[0], left[recurrent]);
       } else {
         add_job(gate, gates, 0, C::input_column(gate), left[0], {});
-        add_job(gate, gates, params.I, C::recurrent_column(gate), left[recurrent], {});
+        add_job(gate, gates, params->I, C::recurrent_column(gate), left[recurrent], {});
       }
       gate += gates;
     }
@@ -151,25 +181,36 @@ struct Pairs {
     g.left[0] = first, g.left[1] = second;
     g.d_z = d_z(0, column);
     g.d_z_stride = d_z_stride;
-    g.N = gate < C::kInfo.gates ? params.H : params.P;
+    g.N = gate < C::kInfo.gates ? params->H : params->P;
     g.gates = gates;
-    g.out_stride = kernel_width<C>(params, place.kernel);
-    g.out = static_cast<S*>(params.d_kernels[place.kernel]) + row * g.out_stride + place.index * params.H;
+    g.out_stride = kernel_width<C>(*params, place.kernel);
+    g.out = static_cast<S*>(params->d_kernels[place.kernel]) + row * g.out_stride + place.index * params->H;
     last_panel[jobs] = (jobs > 0 ? last_panel[jobs - 1] : 0) + g.panels();
     ++jobs;
   }
 
+  // Where a panel of all jobs' stands.
+  struct JobPanel {
+    int job;
+    int64_t panel;
+  };
+  JobPanel job_panel(int64_t panel) const {
+    int i = 0;
+    while (panel >= last_panel[i]) ++i;
+    return {i, panel - (i > 0 ? last_panel[i - 1] : 0)};
+  }
+
   void store_biases() const {
     for (int column = 0; column < C::kColumns; ++column) {
-      for (int64_t unit = 0; unit < params.H; unit += kPanel<T>) {
-        store_bias_gradient<C, S>(params, column, unit, bias_sum + column * H_ + unit);
+      for (int64_t unit = 0; unit < params->H; unit += kPanel<T>) {
+        store_bias_gradient<C, S>(*params, column, unit, bias_sum + column * H_ + unit);
       }
     }
   }
 
-  const SequenceBackwardParams& params;
-  const int64_t H_, P_;  // with padding to whole vectors
-  const int64_t capacity, d_z_stride;
+  const SequenceBackwardParams* params;
+  int64_t H_, P_;  // with padding to whole vectors
+  int64_t capacity, d_z_stride;
   F* all_d_z;                    // [capacity, d_z_stride]: kColumns of H_ each, and a projection's of P_
   F* operand;                    // [capacity, H_]: left side of the second stage's product
   const S** x_rows;              // [capacity]: where x stands
@@ -178,7 +219,7 @@ struct Pairs {
   GradientLeft<F> left[kLefts];  // the left operands of the weight gradients
   WeightGradient<S> job[kMaxJobs];
   int64_t last_panel[kMaxJobs];  // the panels of all jobs up to and with this one
-  int jobs = 0;
+  int jobs;
   T* bias_sum;        // [kColumns * H_]
   T* bias_part;       // [kColumns * H_]
   T* thread_scratch;  // [threads, scratch_size]

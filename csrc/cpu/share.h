@@ -30,18 +30,20 @@ inline int64_t multiply_adds(const SequenceParams& params) {
   return params.T * params.B * params.H * (info.gates * (params.I + params.P) + (info.projected ? params.P : 0));
 }
 
-// recurrent_bytes: the packed recurrent weights.
-inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_bytes) {
+// recurrent_bytes: the packed recurrent weights; block_bytes: what each block of rows gathers for itself, to be added
+// up at the end.
+inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_bytes, int64_t block_bytes = 0) {
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
   constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
+  constexpr int64_t kBlockBytes = 1 << 21;    // so that adding up, and the memory of many blocks, stay small
   const int64_t threads = params.threads.count;
   if (threads <= 1 || multiply_adds(params) < kWorthSharing) return {Sharing::kAlone, 1};
-  const bool whole_tiles = params.B >= threads * kTileRows;
-  if (whole_tiles && recurrent_bytes <= kCacheBytes) {
+  const bool whole_tiles = params.B >= threads * kTileRows, blocks_small = block_bytes <= kBlockBytes;
+  if (whole_tiles && blocks_small && recurrent_bytes <= kCacheBytes) {
     return {Sharing::kRows, smaller(threads, kMaxBlocks)};
   }
   const int64_t step_work = params.B * params.H * cell_info(params.cell).gates * params.P;
-  if (step_work >= kWorthMeeting) return {Sharing::kUnits, 1};
+  if (step_work >= kWorthMeeting || !blocks_small) return {Sharing::kUnits, 1};
   if (params.B > 1) return {Sharing::kRows, smaller(smaller(threads, params.B), kMaxBlocks)};
   return {Sharing::kAlone, 1};
 }

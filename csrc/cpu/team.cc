@@ -59,7 +59,7 @@ void leave_processor(int processor) {
 }
 
 constexpr int kMaxMembers = 64;
-constexpr int kMaxYields = 32;     // helpers come within the first few shares, or the pool is busy
+constexpr int kMaxYields = 32;  // helpers come within the first few shares, or the pool is busy
 constexpr int kMaxRuns = 5;     // of a member in a phase
 
 // How many runs a member with so many tasks has: each takes half of what is left, so that the last ones are short, and

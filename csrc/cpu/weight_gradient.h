@@ -9,8 +9,8 @@ namespace fused_rnn::FUSED_RNN_TARGET {
 // M values of each pair of a chunk, packed: for each kDepth pairs [M / kTileRows, kDepth / kTerms, kTileRows, kTerms].
 template <typename F>
 struct GradientLeft {
-  F* data = nullptr;
-  int64_t M = 0;
+  F* data;
+  int64_t M;
 
   // From tile to tile; with one cache line more than needed, as the tiles of one pair would else compete for a few of
   // the first-level cache's sets.
@@ -66,6 +66,7 @@ struct WeightGradient {
   int64_t tiles() const { return left[0].tiles() + left[1].tiles(); }
   int64_t N_() const { return round_up(N, kLanes<T>); }
   int64_t panels() const { return divide_up(gates * N_(), kPanel<T>); }
+  T* panel_sums(int64_t panel) const { return sum + panel * M() * kPanel<T>; }
   int64_t sum_size() const { return panels() * M() * kPanel<T>; }
 };
 
@@ -113,7 +114,7 @@ void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chun
   static constexpr T kZeros[kPanel<T>] = {};
   if (begin == end) return;
   const int64_t columns = smaller(kPanel<T>, g.gates * g.N_() - panel * kPanel<T>);
-  T* sums = g.sum != nullptr ? g.sum + panel * g.M() * kPanel<T> : scratch + kDepth * kPanel<T>;
+  T* sums = g.sum != nullptr ? g.panel_sums(panel) : scratch + kDepth * kPanel<T>;
   for (int64_t pair = 0; pair == 0 || pair < chunk.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, chunk.pairs - pair);
     const F* from = g.d_z + pair * g.d_z_stride + panel * kPanel<T>;
