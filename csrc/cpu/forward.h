@@ -280,6 +280,9 @@ class ForwardDriver {
       using Tile = StageTile<C, s>;
       constexpr int64_t kColumns = Tile::template kColumns<T>;
       alignas(64) T zh[kBlockRows * kColumns];
+      if (active <= kTileRows && team.members() > 1) {  // so little h is not foreseen, and others have just written it
+        for (int64_t row = 0; row < active; ++row) prefetch_row(left.data + row * left.row, depth);
+      }
       each_panel(first, last, halved, active, backwards, [&](int64_t panel, int64_t row, int64_t end_row) {
         const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
         const int64_t at = zx_begin_[s] + panel * kColumns;
@@ -361,11 +364,6 @@ class ForwardDriver {
         for (int k = 0; k < kSaved; ++k) store_row(saved[k], saved_row(t, b) + k * p_.H + unit, count, kUnits);
       }
     }
-  }
-
-  // The last element of a row may have a second term past the row's end, where padding may have become infinite or NaN.
-  static FUSED_RNN_FN void end_terms(F* left, int64_t count, int64_t units) {
-    if (kTerms<F> > 1 && count < units) left[count] = F{};
   }
 
   // Stores h into y; then, for the next step, h takes the mask in, if there is one.

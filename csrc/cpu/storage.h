@@ -166,4 +166,11 @@ FUSED_RNN_FN void load_terms(const S* first, const S* second, Terms<F>* __restri
   }
 }
 
+// The last element of a row of `units` places, `count` of them real, may have a second term past the row's end, where
+// padding may have become infinite or NaN.
+template <typename F>
+FUSED_RNN_FN void end_terms(F* row, int64_t count, int64_t units) {
+  if (kTerms<F> > 1 && count < units) row[count] = F{};
+}
+
 }  // namespace fused_rnn::FUSED_RNN_TARGET
