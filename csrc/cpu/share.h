@@ -20,8 +20,8 @@ struct Sharing {
 
 // Multiply-adds that a call must have to be shared: some 10 us.
 constexpr int64_t kWorthSharing = 1 << 21;
-// The same for a single step, some 100 us: there may be a step of another layer that wants the other threads.
-constexpr int64_t kStepWorthSharing = 1 << 24;
+// The same for a single step, some 40 us, unless it is crowded; and for one that gains even then.
+constexpr int64_t kStepWorthSharing = 1 << 22, kLargeStep = 1 << 24;
 // Units that a cell must be applied to for the team to meet once more: about a microsecond.
 constexpr int64_t kUnitsWorthSharing = 1024;
 
@@ -46,11 +46,6 @@ inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_byte
   if (step_work >= kWorthMeeting || !blocks_small) return {Sharing::kUnits, 1};
   if (params.B > 1) return {Sharing::kRows, smaller(smaller(threads, params.B), kMaxBlocks)};
   return {Sharing::kAlone, 1};
-}
-
-inline Sharing plan_step(const SequenceParams& params) {
-  const bool shared = params.threads.count > 1 && multiply_adds(params) >= kStepWorthSharing;
-  return {shared ? Sharing::kUnits : Sharing::kAlone, 1};
 }
 
 // Whether each of so many panels makes two tasks, halves of its rows, since one would be left over: so that no thread
@@ -80,6 +75,18 @@ void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
     Team team(threads);
     f(team);
   }
+}
+
+// Calls f with the team for a single step.
+template <typename F>
+void with_step_team(const SequenceParams& params, F&& f) {
+  Team leader;
+  const int64_t work = multiply_adds(params);
+  if (params.threads.count <= 1 || work < kStepWorthSharing) return f(leader);
+  const StepAtWork step;
+  if (step.crowded() && work < kLargeStep) return f(leader);
+  Team team(params.threads);
+  f(team);
 }
 
 // Calls f(block, team) for each block of rows: with the whole team for the only one, or each by one thread alone.

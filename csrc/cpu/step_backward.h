@@ -29,7 +29,7 @@ class StepBackwardDriver {
   }
 
   void run() {
-    with_team(plan_step(p_), p_.threads, [&](Team& team) {
+    with_step_team(p_, [&](Team& team) {
       load_peepholes<C, S>(p_, peepholes_, H_());
       memset(d_product_, 0, p_.B * product_stride() * sizeof(T));  // nothing comes from a later step
       run_cell<kLast>(team);

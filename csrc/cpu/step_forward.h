@@ -33,7 +33,7 @@ class StepForwardDriver {
   }
 
   void run() {
-    with_team(plan_step(p_), p_.threads, [&](Team& team) {
+    with_step_team(p_, [&](Team& team) {
       prepare(team);
       run_stage<0>(team);
       if constexpr (C::kStages > 1) run_stage<1>(team);
