@@ -250,6 +250,8 @@ LONG = SHORT + (
     Case("many_wide_steps", "", T=30, B=20, I=10, H=190),
     Case("few_rows_many_units", "", T=6, B=2, I=30, H=190),
     Case("one_large_step", "", T=1, B=40, I=100, H=130),
+    Case("one_larger_step", "", T=1, B=130, I=64, H=190),
+    Case("wide_inputs", "", T=2, B=24, I=2100, H=64, lengths=(2, 1) * 12),
     Case("one_step_length_0", "", T=1, B=3, I=4, H=5, lengths=(0, 1, 0)),
     Case("one_step_reverse", "", T=1, B=3, I=4, H=5, lengths=(1, 0, 1), reverse=True),
     Case("lengths_all_0", "", T=3, B=4, I=3, H=5, lengths=(0, 0, 0, 0)),

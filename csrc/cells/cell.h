@@ -136,7 +136,7 @@ FUSED_RNN_FN int64_t kernel_input_rows(const Sizes& sizes, int kernel) {
 }
 
 template <typename C, typename Sizes>
-int64_t kernel_rows(const Sizes& sizes, int kernel) {
+FUSED_RNN_FN int64_t kernel_rows(const Sizes& sizes, int kernel) {
   return kernel_input_rows<C>(sizes, kernel) + stage_depth(sizes, in_stage<C>(kernel, 0) ? 0 : 1);
 }
 

@@ -29,10 +29,10 @@ class BackwardDriver {
     packed_r_ = workspace.take<Terms<F>>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
+    const int64_t count = divide_up(p_.B, plan_.blocks);
+    const int members = plan_.blocks > 1 ? 1 : static_cast<int>(larger(1, p_.threads.count));
     for (int64_t i = 0; i < plan_.blocks; ++i) {
-      const int64_t count = divide_up(p_.B, plan_.blocks);
       blocks_[i].rows = take_rows(workspace, count, p_.T);
-      const int members = plan_.blocks > 1 ? 1 : static_cast<int>(larger(1, p_.threads.count));
       blocks_[i].pairs = Pairs<C, S>(params, plan_.blocks, count, members, workspace);
       blocks_[i].d_h = workspace.take<T>(count * P_);
       blocks_[i].d_c = workspace.take<T>(kHasC ? count * H_ : 0);
@@ -83,7 +83,9 @@ class BackwardDriver {
   // The sums of the weight gradients.
   int64_t gradient_bytes() const {
     int64_t size = 0;
-    for (int k = 0; k < C::kInfo.kernels; ++k) size += kernel_rows<C>(p_, k) * kernel_width<C>(p_, k);
+    for (int k = 0; k < C::kInfo.kernels; ++k) {
+      size += kernel_rows<C>(p_, k) * round_up(kernel_width<C>(p_, k), kPanel<T>);
+    }
     return size * static_cast<int64_t>(sizeof(T));
   }
 
@@ -333,13 +335,13 @@ class BackwardDriver {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels, first = i / panels * kTaskRows, column = panel * kPanel<T>;
         for (int64_t row = first; row < smaller(first + kTaskRows, block.chunk_pairs()); row += kBlockRows) {
-          const int64_t rows = smaller(kBlockRows, block.chunk_pairs() - row), pair = row;
+          const int64_t rows = smaller(kBlockRows, block.chunk_pairs() - row);
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, pair, input_window()),
+            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, row, input_window()),
                                 packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, 0, out, kPanel<T>);
           });
           for (int64_t m = 0; m < rows; ++m) {
-            S* to = static_cast<S*>(p_.d_x) + (block.pairs.x_rows[pair + m] - static_cast<const S*>(p_.x)) + column;
+            S* to = static_cast<S*>(p_.d_x) + (block.pairs.x_rows[row + m] - static_cast<const S*>(p_.x)) + column;
             store_row(out + m * kPanel<T>, to, smaller(kPanel<T>, p_.I - column), kPanel<T>);
           }
         }

@@ -21,7 +21,7 @@ struct Pairs {
       : params(&of),
         H_(round_up(of.H, kLanes<T>)),
         P_(round_up(of.P, kLanes<T>)),
-        capacity(smaller(larger(blocks > 1 ? kBlockPairs : kChunkPairs, rows), of.T * rows)),
+        capacity(smaller(larger(larger(kChunkPairs / blocks, kDepth), rows), of.T * rows)),
         d_z_stride(C::kColumns * H_ + (C::kInfo.projected ? P_ : 0)) {
     all_d_z = workspace.take<F>(capacity * d_z_stride);
     operand = workspace.take<F>(C::kStages > 1 ? capacity * H_ : 0);
@@ -77,7 +77,7 @@ struct Pairs {
     }
   }
 
-  // Takes a chunk into the sums, and stores them after the last.
+  // Takes a chunk into the sums, and stores them after the last: of several blocks, finish() does.
   void add(const GradientChunk& chunk, Team& team) const {
     if constexpr (C::kStages > 1) {
       team.share(chunk.pairs, [&](int, int64_t begin, int64_t end) {
@@ -105,7 +105,7 @@ struct Pairs {
     if (chunk.last) store_biases();
   }
 
-  // Adds the sums of other blocks to those of the first, and stores them.
+  // Adds the sums of other blocks to those of the first, whole panels at a time, and stores the columns that there are.
   template <typename Block>
   static void finish(const Block* blocks, int64_t count, Team& team) {
     const Pairs& all = blocks[0].pairs;
@@ -132,8 +132,7 @@ struct Pairs {
     for (int64_t n = 0; n < count; ++n) to[n] += from[n];
   }
 
-  static constexpr int64_t kChunkPairs = 4 * kDepth;
-  static constexpr int64_t kBlockPairs = 2 * kDepth;  // where each thread has a block
+  static constexpr int64_t kChunkPairs = 4 * kDepth;  // of all blocks
   static constexpr int kLast = C::kStages - 1;
   static constexpr int kLefts = 2 + kLast;  // x, h, and the operand of a second stage
   static constexpr int kMaxJobs = 2 * C::kInfo.gates + 1;
@@ -222,7 +221,7 @@ struct Pairs {
   int jobs;
   T* bias_sum;        // [kColumns * H_]
   T* bias_part;       // [kColumns * H_]
-  T* thread_scratch;  // [threads, scratch_size]
+  T* thread_scratch;  // [members, scratch_size]
   int64_t scratch_size;
 };
 

@@ -69,7 +69,7 @@ constexpr int kMaxRuns = 5;     // of a member in a phase
 // How many runs a member with so many tasks has: each takes half of what is left, so that the last ones are short, and
 // no one waits long for a member that is late.
 int runs_of(int64_t tasks) {
-  int runs = 1;
+  int runs = tasks > 1 ? 2 : 1;
   while (runs < kMaxRuns && tasks >> (runs + 1) > 0) ++runs;
   return runs;
 }

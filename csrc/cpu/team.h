@@ -65,7 +65,7 @@ class StepAtWork {
   StepAtWork(const StepAtWork&) = delete;
   StepAtWork& operator=(const StepAtWork&) = delete;
 
-  bool crowded() const { return crowded_; }
+  FUSED_RNN_FN bool crowded() const { return crowded_; }
 
  private:
   bool crowded_;

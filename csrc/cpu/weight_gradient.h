@@ -70,7 +70,7 @@ struct WeightGradient {
   int64_t sum_size() const { return panels() * M() * kPanel<T>; }
 };
 
-// Which chunk is at work: the first clears the sums, and the last stores them.
+// Which chunk is at work: the first clears the sums, and the last, if one is called that, stores them.
 struct GradientChunk {
   int64_t pairs;
   bool first, last;

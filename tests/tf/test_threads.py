@@ -7,7 +7,7 @@ import pytest
 from tf.scripts import run_script
 
 # Sequences that the CPU driver shares by rows and by units, compared with what a single thread got before.
-# Small T: it is the meetings of the threads that count.
+# Small T: it is the meetings of the threads that count. The step is one that is shared unless it meets another.
 SCRIPT = """
 import threading
 import numpy as np
@@ -25,7 +25,7 @@ CASES = [
     Case("rows", "lstm", T=12, B=37, I=20, H=33, forget_bias=1.0),
     Case("units", "gru", T=12, B=2, I=20, H=190),
     Case("units", "gru_reset_after", T=12, B=1, I=20, H=190),
-    Case("step", "rnn", T=1, B=33, I=80, H=200),
+    Case("step", "lstm", T=1, B=33, I=80, H=200),
 ]
 
 
