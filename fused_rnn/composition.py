@@ -257,10 +257,14 @@ def _scope_of_cell(cell: Any, inputs: tf.Tensor, state: Any) -> Iterator[None]:
 def _scope_of(stack: Any, inputs: tf.Tensor) -> Iterator[None]:
     """The variable scopes that a stack opens when it is called, for its layers' scopes and variables."""
     v1 = tf.compat.v1
-    if getattr(stack, "rnncell_scope", None) is None:
-        getter = stack._rnn_get_variable  # it notes the variables made inside
-        stack.rnncell_scope = v1.variable_scope(v1.get_variable_scope(), custom_getter=getter)
-    with stack.rnncell_scope:
+    # What the stack has recorded would lead back into the graph of its first call, such as a loop's body.
+    first = getattr(stack, "rnncell_scope", None)
+    outer = v1.get_variable_scope() if first is None else first._name_or_scope
+    getter = stack._rnn_get_variable  # it notes the variables made inside
+    opened = v1.variable_scope(outer, custom_getter=getter)
+    if first is None:
+        stack.rnncell_scope = opened
+    with opened:
         stack._set_scope(None)
         reuse = True if stack.built else stack._reuse
         with v1.variable_scope(stack._scope, reuse=reuse, auxiliary_name_scope=False) as scope:

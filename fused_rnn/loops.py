@@ -32,7 +32,7 @@ def dynamic_rnn(
 
     Cells of `fused_rnn.rnn_cell` run that way, also in TensorFlow's MultiRNNCell, DropoutWrapper,
     ResidualWrapper and DeviceWrapper, however they are nested: layer by layer, the dropout masks of all steps
-    drawn at once. A layer of other cells, and one with dropout on its state, goes to TensorFlow's own loop;
+    drawn at once. A layer of other cells, or with dropout on an LSTM's c, goes to TensorFlow's own loop;
     everything does if inputs are nested. `fused_rnn.explain(cell)` tells which.
 
     Args:

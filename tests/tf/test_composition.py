@@ -170,6 +170,24 @@ def test_the_same_variables_on_every_route() -> None:
         assert len(cell.trainable_weights) == 4
 
 
+def test_after_a_loop_of_tensorflow() -> None:
+    """The stack's first call was in the graph of that loop's body."""
+    with tf.Graph().as_default() as graph:
+        x = tf.constant(np.sin(np.arange(3 * 5 * 4, dtype=np.float32)).reshape(3, 5, 4))
+        stack = make(FUSED, "MultiRNNCell", [make(FUSED, "LSTMCell", 4), make(FUSED, "GRUCell", 4)])
+        stepped, _ = v1.nn.dynamic_rnn(stack, x, dtype=tf.float32)
+        whole, _ = fused_rnn.dynamic_rnn(stack, x, dtype=tf.float32)
+        again, _ = v1.nn.dynamic_rnn(stack, x, dtype=tf.float32)
+        with v1.Session(graph=graph) as session:
+            session.run(v1.global_variables_initializer())
+            found = session.run([stepped, whole, again])
+            variables = len(v1.global_variables())
+    assert variables == 2 + 4
+    assert np.abs(found[0]).max() > 0.05
+    for outputs in found[1:]:
+        np.testing.assert_allclose(outputs, found[0], rtol=0, atol=1e-6)
+
+
 @drop_in
 @pytest.mark.parametrize(
     ("mode", "wrapped", "directions"), [("graph", "deep", "both"), ("function", "foreign", "forward")]
