@@ -7,7 +7,7 @@ import pytest
 from tf.scripts import run_script
 
 # Sequences that the CPU driver shares by rows and by units, compared with what a single thread got before.
-# Small T: it is the meetings of the threads that count. The step is one that is shared unless it meets others.
+# Small T: it is the meetings of the threads that count. The step is shared unless it meets others.
 SCRIPT = """
 import threading
 import numpy as np
