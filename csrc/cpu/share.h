@@ -80,13 +80,11 @@ void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
 // Calls f with the team for a single step.
 template <typename F>
 void with_step_team(const SequenceParams& params, F&& f) {
-  Team leader;
   const int64_t work = multiply_adds(params);
-  if (params.threads.count <= 1 || work < kStepWorthSharing) return f(leader);
+  if (params.threads.count <= 1 || work < kStepWorthSharing) return with_team({Sharing::kAlone, 1}, params.threads, f);
   const StepAtWork step;
-  if (step.crowded() && work < kLargeStep) return f(leader);
-  Team team(params.threads);
-  f(team);
+  const bool alone = step.crowded() && work < kLargeStep;
+  with_team({alone ? Sharing::kAlone : Sharing::kUnits, 1}, params.threads, f);
 }
 
 // Calls f(block, team) for each block of rows: with the whole team for the only one, or each by one thread alone.

@@ -74,7 +74,7 @@ int runs_of(int64_t tasks) {
   return runs;
 }
 
-// How many of its tasks stand before one of them.
+// How many of a member's tasks stand before one of its runs.
 int64_t tasks_before(int run, int runs, int64_t tasks) {
   return run < runs ? tasks - (tasks >> run) : tasks;
 }
