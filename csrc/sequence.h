@@ -65,6 +65,7 @@ Status find_driver(const std::string& name, CudaDriver* driver);
 struct Threads {
   int count = 1;  // how many may work at a time, the caller's own included
   std::function<void(std::function<void()>)> schedule;
+  const void* pool = nullptr;  // whose threads those are, which may wait a moment for its next call; null: they do not
 };
 
 // One large matrix product on the caller's BLAS (CUDA only: on the CPU the core has its own).

@@ -2,7 +2,9 @@
 #include "csrc/cpu/team.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -65,6 +67,11 @@ constexpr int kCrowdedSteps = 1000;  // two layers meet again and again, but not
 constexpr int kMaxMembers = 64;
 constexpr int kMaxYields = 32;  // helpers come within the first few shares, or the pool is busy
 constexpr int kMaxRuns = 5;     // of a member in a phase
+// How long a helper stands by after a call: about what it takes to wake one, so that less is lost than may be won. Much
+// longer, and it is in the way of whatever else the caller runs between two calls.
+constexpr std::chrono::microseconds kStandby{50};
+// How long it may go on so, call after call, before the pool has it back, whose other work must not wait for ever.
+constexpr std::chrono::milliseconds kService{10};
 
 // How many runs a member with so many tasks has: each takes half of what is left, so that the last ones are short, and
 // no one waits long for a member that is late.
@@ -156,16 +163,69 @@ struct Team::Shared {
     return sum;
   }
 
-  void help() {
-    if (announced.load() == kClosed) return;
-    if (std::this_thread::get_id() == leader) return;  // by a pool that is full; to wait for oneself has no end
+  // Takes part until the team is gone; or not at all, and false, on the leader's own thread.
+  bool help() {
+    if (std::this_thread::get_id() == leader) return false;  // by a pool that is full; to wait for oneself has no end
+    if (announced.load() == kClosed) return true;
     leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
     for (uint64_t seen = 0, now;; seen = now) {
       for (Patience patience; (now = announced.load(std::memory_order_acquire)) == seen;) members[part].wait(patience);
-      if (now == kClosed) return;
+      if (now == kClosed) return true;
       take_part(part, now);
     }
+  }
+};
+
+// A place where a helper whose team is gone stands by for the next call that has the same pool.
+struct alignas(128) Team::Standby {
+  enum State { kFree, kTaken, kWaiting, kCalled };
+  std::atomic<State> state{kFree};
+  const void* pool = nullptr;  // these two are for the one who has taken the place
+  std::shared_ptr<Shared> call;
+
+  static std::array<Standby, kMaxMembers>& places() {
+    static auto* const all = new std::array<Standby, kMaxMembers>;  // for good: threads may outlive main()
+    return *all;
+  }
+
+  bool move(State from, State to) { return state.compare_exchange_strong(from, to, std::memory_order_acq_rel); }
+
+  // What a thread does that the pool has lent.
+  static void serve(std::shared_ptr<Shared> team, const void* pool) {
+    const auto end = std::chrono::steady_clock::now() + kService;
+    while (team != nullptr && team->help()) {
+      team = pool != nullptr && std::chrono::steady_clock::now() < end ? wait(pool) : nullptr;
+    }
+  }
+
+  // Stands by on the calling thread and returns the team that it is called to; null if no call comes.
+  static std::shared_ptr<Shared> wait(const void* pool) {
+    for (Standby& place : places()) {
+      if (!place.move(kFree, kTaken)) continue;
+      place.pool = pool;
+      place.state.store(kWaiting, std::memory_order_release);
+      const auto end = std::chrono::steady_clock::now() + kStandby;
+      for (Patience patience; place.state.load(std::memory_order_acquire) != kCalled; patience.wait()) {
+        if (std::chrono::steady_clock::now() > end && place.move(kWaiting, kFree)) return nullptr;
+      }
+      std::shared_ptr<Shared> call = std::move(place.call);
+      place.state.store(kFree, std::memory_order_release);
+      return call;
+    }
+    return nullptr;
+  }
+
+  // Calls a helper that stands by to a team; false if there is none.
+  static bool call_one(const void* pool, const std::shared_ptr<Shared>& team) {
+    for (Standby& place : places()) {
+      if (place.state.load(std::memory_order_relaxed) != kWaiting || !place.move(kWaiting, kTaken)) continue;
+      const bool found = place.pool == pool;
+      if (found) place.call = team;
+      place.state.store(found ? kCalled : kWaiting, std::memory_order_release);
+      if (found) return true;
+    }
+    return false;
   }
 };
 
@@ -189,7 +249,8 @@ Team::Team(const Threads& threads) {
   const int members = std::min(threads.count, kMaxMembers);
   shared_ = std::make_shared<Shared>(members);
   for (int helper = 1; helper < members; ++helper) {
-    threads.schedule([shared = shared_] { shared->help(); });
+    if (Standby::call_one(threads.pool, shared_)) continue;
+    threads.schedule([team = shared_, pool = threads.pool]() mutable { Standby::serve(std::move(team), pool); });
   }
 }
 

@@ -192,6 +192,7 @@ class CellOp : public OpKernel {
 #endif
     const auto* workers = c->device()->tensorflow_cpu_worker_threads();
     params->threads.count = workers->num_threads;
+    params->threads.pool = workers->workers;
     params->threads.schedule = [pool = workers->workers](std::function<void()> work) {
       pool->Schedule(std::move(work));
     };
