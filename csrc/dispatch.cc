@@ -1,4 +1,6 @@
 // The one table from a call to a driver: device here, cell in cells/cells.h, instruction set in cpu/target.h.
+#include <cstdlib>
+
 #include "csrc/cells/cells.h"
 #include "csrc/cpu/target.h"
 #include "csrc/sequence.h"
@@ -38,9 +40,9 @@ std::string cuda_targets() {
 #endif
 
 Status no_cpu_drivers() {
-  return {std::string("FUSED_RNN_CPU_TARGET names an instruction set that this machine or this build of fused_rnn "
-                      "does not have; compiled are: ") +
-          cpu_target_names()};
+  const char* wanted = std::getenv("FUSED_RNN_CPU_TARGET");
+  return {"FUSED_RNN_CPU_TARGET must name an instruction set that this machine and this build of fused_rnn have, got " +
+          std::string(wanted == nullptr ? "nothing" : wanted) + "; compiled are: " + cpu_target_names()};
 }
 
 }  // namespace

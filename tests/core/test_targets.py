@@ -56,4 +56,5 @@ def test_unknown_target() -> None:
     assert child("baseline", "-c", call).returncode == 0
     done = child("sse9", "-c", call)
     assert done.returncode != 0
-    assert "ValueError: FUSED_RNN_CPU_TARGET" in done.stderr and "baseline" in done.stderr, done.stderr
+    for part in ("ValueError: FUSED_RNN_CPU_TARGET", "got sse9", "baseline"):
+        assert part in done.stderr, done.stderr
