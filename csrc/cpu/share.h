@@ -20,8 +20,8 @@ struct Sharing {
 
 // Multiply-adds that a call must have to be shared: some 10 us.
 constexpr int64_t kWorthSharing = 1 << 21;
-// The same for a single step, some 40 us, unless it is crowded; and for one that gains even then.
-constexpr int64_t kStepWorthSharing = 1 << 22, kLargeStep = 1 << 24;
+// The same for a single step, some 40 us.
+constexpr int64_t kStepWorthSharing = 1 << 22;
 // Units that a cell must be applied to for the team to meet once more: about a microsecond.
 constexpr int64_t kUnitsWorthSharing = 1024;
 
@@ -80,10 +80,7 @@ void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
 // Calls f with the team for a single step.
 template <typename F>
 void with_step_team(const SequenceParams& params, F&& f) {
-  const int64_t work = multiply_adds(params);
-  if (params.threads.count <= 1 || work < kStepWorthSharing) return with_team({Sharing::kAlone, 1}, params.threads, f);
-  const StepAtWork step;
-  const bool alone = step.crowded() && work < kLargeStep;
+  const bool alone = params.threads.count <= 1 || multiply_adds(params) < kStepWorthSharing;
   with_team({alone ? Sharing::kAlone : Sharing::kUnits, 1}, params.threads, f);
 }
 

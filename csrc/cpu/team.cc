@@ -60,10 +60,6 @@ void leave_processor(int processor) {
 #endif
 }
 
-std::atomic<int> steps_at_work{0};
-std::atomic<int> crowded_steps{0};   // that are to come, for having met another
-constexpr int kCrowdedSteps = 1000;  // two layers meet again and again, but not in each step
-
 constexpr int kMaxMembers = 64;
 constexpr int kMaxYields = 32;  // helpers come within the first few shares, or the pool is busy
 constexpr int kMaxRuns = 5;     // of a member in a phase
@@ -228,19 +224,6 @@ struct alignas(128) Team::Standby {
     return false;
   }
 };
-
-StepAtWork::StepAtWork() {
-  if (steps_at_work.fetch_add(1, std::memory_order_relaxed) > 0) {
-    crowded_steps.store(kCrowdedSteps, std::memory_order_relaxed);
-  }
-  const int left = crowded_steps.load(std::memory_order_relaxed);
-  crowded_ = left > 0;
-  if (crowded_) crowded_steps.store(left - 1, std::memory_order_relaxed);
-}
-
-StepAtWork::~StepAtWork() {
-  steps_at_work.fetch_sub(1, std::memory_order_relaxed);
-}
 
 Team::Team() = default;
 

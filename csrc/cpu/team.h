@@ -59,19 +59,4 @@ class Team {
   std::shared_ptr<Shared> shared_;  // null for a leader alone
 };
 
-// A single step of this process while it is at work. One that meets another, or has lately, is crowded: threads that it
-// took would be missing there, in another layer, direction or session.
-class StepAtWork {
- public:
-  StepAtWork();
-  ~StepAtWork();
-  StepAtWork(const StepAtWork&) = delete;
-  StepAtWork& operator=(const StepAtWork&) = delete;
-
-  FUSED_RNN_FN bool crowded() const { return crowded_; }
-
- private:
-  bool crowded_;
-};
-
 }  // namespace fused_rnn
