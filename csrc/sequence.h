@@ -61,11 +61,12 @@ Status find_driver(const std::string& name, CudaDriver* driver);
 
 // The CPU threads that the core may use beside the caller's own. schedule(work) must run work once, on some other
 // thread and at some time of its choosing, even after the core has returned, and not wait for it; or at once, on the
-// calling thread, where no other has room. It is called on any of the threads that work on the call.
+// calling thread, where no other has room. It is called on any of the threads that work on the call; for a single step,
+// on the caller's own alone.
 struct Threads {
   int count = 1;  // how many may work at a time, the caller's own included
   std::function<void(std::function<void()>)> schedule;
-  const void* pool = nullptr;  // whose threads those are, which may wait a moment for its next call; null: they do not
+  const void* pool = nullptr;  // whose threads those are: they may wait a moment for the next call there. Null: no
 };
 
 // One large matrix product on the caller's BLAS (CUDA only: on the CPU the core has its own).

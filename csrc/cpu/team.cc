@@ -159,10 +159,10 @@ struct Team::Shared {
     return sum;
   }
 
-  // Takes part until the team is gone; or not at all, and false, on the leader's own thread.
+  // Takes part until the team is gone; false, where it is gone already, or the thread is the leader's own.
   bool help() {
+    if (announced.load() == kClosed) return false;
     if (std::this_thread::get_id() == leader) return false;  // by a pool that is full; to wait for oneself has no end
-    if (announced.load() == kClosed) return true;
     leave_processor(leader_processor);
     const int part = joined.fetch_add(1);
     for (uint64_t seen = 0, now;; seen = now) {
@@ -231,8 +231,9 @@ Team::Team(const Threads& threads) {
   if (threads.count <= 1) return;
   const int members = std::min(threads.count, kMaxMembers);
   shared_ = std::make_shared<Shared>(members);
+  bool standby = threads.pool != nullptr;
   for (int helper = 1; helper < members; ++helper) {
-    if (Standby::call_one(threads.pool, shared_)) continue;
+    if (standby && (standby = Standby::call_one(threads.pool, shared_))) continue;
     threads.schedule([team = shared_, pool = threads.pool]() mutable { Standby::serve(std::move(team), pool); });
   }
 }

@@ -31,7 +31,8 @@ class Work {
 // The threads that work on one call of the core. The calling thread leads and can do all the work alone; the others
 // join when the pool gets round to running them, and stay until the team is gone.
 //
-// A helper stays awake for a moment after a call, ready for the next one on its pool: to wake a thread takes 50 us.
+// A helper of a pool that is named (Threads::pool) stays awake for a moment after a call, ready for the next one there:
+// waking a thread takes some 50 us.
 //
 // On Linux a helper that is woken on the leader's processor moves itself to another one that it is allowed to use; its
 // affinity is the same afterwards.

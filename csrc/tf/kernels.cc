@@ -203,8 +203,9 @@ class CellOp : public OpKernel {
     }
   }
 
-  // Lends a step the threads that run the graph first: between the steps of a loop one is awake, waiting for work, and
-  // in the way of any other. Not a sequence, which would keep them from the rest of the graph for too long.
+  // Lends a step the threads that run the graph first, as many as were asked for: beside the steps of a loop one of
+  // them is awake anyway, looking for work, and would compete with a thread of another pool. Not a sequence, which
+  // would keep them from the rest of the graph for too long.
   static std::function<void(std::function<void()>)> threads_of_graph(OpKernelContext* c) {
     const auto* config = c->session_config();
     const int threads = config == nullptr ? 1 : config->inter_op_parallelism_threads();  // 0: as many as processors
