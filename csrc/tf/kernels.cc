@@ -2,14 +2,13 @@
 #include <atomic>
 #include <charconv>
 #include <chrono>
-#include <limits>
 #include <type_traits>
 
 #include "csrc/check.h"
 #include "csrc/sequence.h"
+#include "csrc/tf/threads.h"
 #include "tensorflow/core/framework/device.h"
 #include "tensorflow/core/framework/op_kernel.h"
-#include "tensorflow/core/lib/core/threadpool.h"
 
 #if defined(FUSED_RNN_CUDA)
 #include "csrc/tf/blas.h"
@@ -191,33 +190,7 @@ class CellOp : public OpKernel {
       return;
     }
 #endif
-    const auto* workers = c->device()->tensorflow_cpu_worker_threads();
-    params->threads.count = workers->num_threads;
-    if constexpr (kStep) {
-      params->threads.schedule = threads_of_graph(c);
-    } else {
-      params->threads.pool = workers->workers;
-      params->threads.schedule = [pool = workers->workers](std::function<void()> work) {
-        pool->Schedule(std::move(work));
-      };
-    }
-  }
-
-  // Lends a step the threads that run the graph first, as many as were asked for: beside the steps of a loop one of
-  // them is awake anyway, looking for work, and would compete with a thread of another pool. Not a sequence, which
-  // would keep them from the rest of the graph for too long.
-  static std::function<void(std::function<void()>)> threads_of_graph(OpKernelContext* c) {
-    const auto* config = c->session_config();
-    const int threads = config == nullptr ? 1 : config->inter_op_parallelism_threads();  // 0: as many as processors
-    int idle = c->runner() == nullptr ? 0 : threads == 0 ? std::numeric_limits<int>::max() : threads - 1;
-    auto* const pool = c->device()->tensorflow_cpu_worker_threads()->workers;
-    return [runner = c->runner(), idle, pool](std::function<void()> work) mutable {
-      if (idle-- <= 0) return pool->Schedule(std::move(work));
-      static thread_local bool lending = false;  // so that a runner without threads, which runs it here, is noticed
-      lending = true;
-      (*runner)([work = std::move(work), pool] { lending ? pool->Schedule(work) : work(); });
-      lending = false;
-    };
+    params->threads = lent_threads(c, kStep);
   }
 
   static absl::Status read_number(OpKernelConstruction* c, const char* name, double* number) {
