@@ -80,7 +80,7 @@ void with_team(const Sharing& sharing, const Threads& threads, F&& f) {
 // Calls f with the team for a single step.
 template <typename F>
 void with_step_team(const SequenceParams& params, F&& f) {
-  const bool alone = params.threads.count <= 1 || multiply_adds(params) < kStepWorthSharing;
+  const bool alone = multiply_adds(params) < kStepWorthSharing;
   with_team({alone ? Sharing::kAlone : Sharing::kUnits, 1}, params.threads, f);
 }
 

@@ -7,7 +7,6 @@
 #include "csrc/check.h"
 #include "csrc/sequence.h"
 #include "csrc/tf/threads.h"
-#include "tensorflow/core/framework/device.h"
 #include "tensorflow/core/framework/op_kernel.h"
 
 #if defined(FUSED_RNN_CUDA)
