@@ -379,7 +379,7 @@ class ForwardDriver {
   const SequenceForwardParams& p_;
   const int64_t H_, P_;  // with padding to whole panels, which may hold anything
   const int64_t I_;      // with padding to whole elements: zeros
-  const bool in_place_ = kMayStayInPlace && p_.T * p_.B <= in_place_pairs(recurrent_bytes(), C::kStages);
+  const bool in_place_ = kMayStayInPlace && gains_nothing_by_packing(p_.T, p_.B, recurrent_bytes(), C::kStages);
   const Sharing plan_;
   const CellOptions<T> options_;
   int64_t z_width_;

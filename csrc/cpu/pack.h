@@ -2,18 +2,19 @@
 // with the complete preactivations of its units. And the left operands of gradients.
 #pragma once
 
+#include "csrc/cpu/step_product.h"
 #include "csrc/cpu/storage.h"
 #include "csrc/cpu/tile.h"
 #include "csrc/sequence.h"
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// The most (step, row) pairs of a sequence that gains nothing from packing: that takes a read and a write of the
-// kernels, the dearer the farther away they are, and makes steps faster, above all those of two stages, which in place
-// meet more often.
-inline int64_t in_place_pairs(int64_t recurrent_bytes, int stages) {
-  const int64_t pairs = recurrent_bytes > 6 << 20 ? 128 : recurrent_bytes > 2 << 20 ? 48 : 32;
-  return stages > 1 ? pairs * 3 / 4 : pairs;
+// Whether a sequence is too short to gain from packing its kernels: that takes a read and a write of them, the dearer
+// the farther away they are, and makes steps faster, above all those of two stages, which in place meet more often.
+inline bool gains_nothing_by_packing(int64_t steps, int64_t rows, int64_t recurrent_bytes, int stages) {
+  int64_t pairs = recurrent_bytes > 6 << 20 ? 128 : recurrent_bytes > 2 << 20 ? 48 : 32;
+  if (recurrent_bytes > 2 << 20 && rows <= kFewRows) pairs = larger(pairs, 25 * rows);
+  return steps * rows <= (stages > 1 ? pairs * 3 / 4 : pairs);
 }
 
 // One gate's columns in the kernel that holds it: element (row, unit) stands at data[row * stride + unit].

@@ -20,33 +20,39 @@ template <typename S>
 struct StepProduct {
   using T = Compute<S>;
   int64_t M, K, N;
-  Left<T> a;          // [M, K]
+  Left<T> a;          // [M, K], the elements of a row side by side
   Matrix<const S> b;  // [K, N]
   const T* init;      // [M, init_stride]; stride 0 repeats one row. It may be out
   int64_t init_stride;
   T* out;  // [M, out_stride], rows of whole panels
   int64_t out_stride;
-  bool backwards = false;  // where b is read in streams: from its last row to its first
+  bool backwards = false;  // with few rows of a: b is read from its end to its beginning
 };
 
 // Rows of b that are at work together: their pages are few enough for the processor's first table of pages, and what a
 // panel holds of them stays in the first-level cache.
 constexpr int64_t kStepDepth = 64;
 
-// One panel's columns where the caller has them. Meanwhile those of the panel after the next are on their way.
+// Columns of b where the caller has them.
 template <typename T>
 struct InPlace {
-  static constexpr int kVectors = kTileVectors;
   Matrix<const T> b;
-  FUSED_RNN_FN void prefetch(int64_t k) const { prefetch_row(b.data + k * b.stride + 2 * kPanel<T>, kPanel<T>); }
+  FUSED_RNN_FN void prefetch(int64_t) const {}
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const { return load(b.data + k * b.stride + v * kLanes<T>); }
+};
+
+// Those of one panel, while those of the panel after the next are on their way.
+template <typename T>
+struct PanelInPlace : InPlace<T> {
+  FUSED_RNN_FN void prefetch(int64_t k) const {
+    prefetch_row(this->b.data + k * this->b.stride + 2 * kPanel<T>, kPanel<T>);
+  }
 };
 
 // The same, leaving a packed copy behind for the tiles that come after.
 template <typename T>
 struct Copying {
-  static constexpr int kVectors = kTileVectors;
-  InPlace<T> from;
+  PanelInPlace<T> from;
   T* to;  // [K, kPanel]
   FUSED_RNN_FN void prefetch(int64_t k) const { from.prefetch(k); }
   FUSED_RNN_FN Vector<T> row(int64_t k, int v) const {
@@ -68,16 +74,15 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   const int64_t tiles = larger(1, divide_up(p.M, kTileRows));
   const auto multiply = [&](auto vectors, int64_t tile, const auto& right) {
     const int64_t m = p.M * tile / tiles, rows = p.M * (tile + 1) / tiles - m;  // of equal heights
-    tile_rows<vectors>(static_cast<int>(rows), depth,
-                       Left<T>{p.a.data + m * p.a.row + k * p.a.column, p.a.row, p.a.column}, right,
+    tile_rows<vectors>(static_cast<int>(rows), depth, Left<T>{p.a.data + m * p.a.row + k, p.a.row, 1}, right,
                        init + m * init_stride, init_stride, p.out + m * p.out_stride + column, p.out_stride);
   };
   int64_t tile = 0;
   if constexpr (std::is_same_v<S, T>) {
     constexpr std::integral_constant<int, kTileVectors> kAll;
     if (columns == kPanel<T>) {
-      if (tiles == 1) return multiply(kAll, 0, InPlace<T>{b});
-      multiply(kAll, tile++, Copying<T>{{b}, copy});
+      if (tiles == 1) return multiply(kAll, 0, PanelInPlace<T>{{b}});
+      multiply(kAll, tile++, Copying<T>{{{b}}, copy});
     }
   }
   with_vectors<T>(columns, [&](auto vectors) {
@@ -91,47 +96,61 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   });
 }
 
-// The most rows of a for which b is read in streams, which is how memory gives the most; and those streams: as many
-// rows of b as the processor foresees, and whose factors registers hold.
-constexpr int64_t kStreamRows = smaller(4, kTileRows);
-template <int M>
-constexpr int kStreams = static_cast<int>(smaller(8, 4 * kTileRows / M));
-
-// Some columns, whole vectors, of the product of M rows of a with kCount rows of b: added to out.
-template <int M, int kCount, typename T>
-void add_stream_product(Left<T> a, Matrix<const T> b, int64_t columns, T* out, int64_t out_stride) {
-  Vector<T> left[M][kCount];
-  for (int m = 0; m < M; ++m) {
-    for (int k = 0; k < kCount; ++k) left[m][k] = Vector<T>{} + a.data[m * a.row + k * a.column];
-  }
+// Some columns, whole vectors, of one row of a times kCount rows of b: added to out. These rows are streams, as long as
+// may be and as many as the processor foresees.
+template <int kCount, typename T>
+void add_streams(const T* a, Matrix<const T> b, int64_t columns, T* out) {
+  Vector<T> left[kCount];
+  for (int k = 0; k < kCount; ++k) left[k] = Vector<T>{} + a[k];
   for (int64_t n = 0; n < columns; n += kLanes<T>) {
-    Vector<T> sum[M] = {};
+    Vector<T> sum{};
 #pragma GCC unroll 8
-    for (int k = 0; k < kCount; ++k) {
-      const Vector<T> right = load(b.data + k * b.stride + n);
-#pragma GCC unroll 4
-      for (int m = 0; m < M; ++m) sum[m] += left[m][k] * right;
-    }
-#pragma GCC unroll 4
-    for (int m = 0; m < M; ++m) store(out + m * out_stride + n, load(out + m * out_stride + n) + sum[m]);
+    for (int k = 0; k < kCount; ++k) sum += left[k] * load(b.data + k * b.stride + n);
+    store(out + n, load(out + n) + sum);
   }
 }
 
-// The columns [begin, end), whole vectors, of the product of M rows of a.
-template <int M, typename T>
-void step_stream_product(const StepProduct<T>& p, int64_t begin, int64_t end) {
-  for (int m = 0; m < M && p.init != p.out; ++m) {
-    memcpy(p.out + m * p.out_stride + begin, p.init + m * p.init_stride + begin, (end - begin) * sizeof(T));
-  }
+// The columns [begin, end), whole vectors, of the product of one row of a.
+template <typename T>
+void multiply_one_row(const StepProduct<T>& p, int64_t begin, int64_t end) {
+  constexpr int kStreams = 8;
+  if (p.init != p.out) memcpy(p.out + begin, p.init + begin, (end - begin) * sizeof(T));
   const auto add = [&](auto count, int64_t k) {
-    add_stream_product<M, count>(Left<T>{p.a.data + k * p.a.column, p.a.row, p.a.column},
-                                 Matrix<const T>{p.b.data + k * p.b.stride + begin, p.b.stride}, end - begin,
-                                 p.out + begin, p.out_stride);
+    add_streams<count>(p.a.data + k, {p.b.data + k * p.b.stride + begin, p.b.stride}, end - begin, p.out + begin);
   };
-  constexpr std::integral_constant<int, kStreams<M>> kMany;
-  const int64_t runs = p.K / kMany;
-  for (int64_t i = 0; i < runs; ++i) add(kMany, (p.backwards ? runs - 1 - i : i) * kMany);
-  for (int64_t k = runs * kMany; k < p.K; ++k) add(std::integral_constant<int, 1>(), k);
+  const int64_t runs = p.K / kStreams;
+  for (int64_t i = 0; i < runs; ++i) {
+    add(std::integral_constant<int, kStreams>(), (p.backwards ? runs - 1 - i : i) * kStreams);
+  }
+  for (int64_t k = runs * kStreams; k < p.K; ++k) add(std::integral_constant<int, 1>(), k);
+}
+
+// The same of M rows, up to kFewRows, in one tile as wide as registers allow: their results stay there while some rows
+// of b go by, and streams would have to come back for them after a few.
+constexpr int64_t kFewRows = smaller(4, kTileRows);
+template <int M, typename T>
+void multiply_few_rows(const StepProduct<T>& p, int64_t begin, int64_t end) {
+  constexpr int64_t kDepthAtOnce = 256;
+  constexpr int V = kTileRows * kTileVectors / M;
+  const int64_t blocks = larger(1, divide_up(p.K, kDepthAtOnce)), tiles = divide_up(end - begin, V * kLanes<T>);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t k = (p.backwards ? blocks - 1 - i : i) * kDepthAtOnce;
+    const auto multiply = [&](auto vectors, int64_t column) __attribute__((always_inline)) {
+      tile<M, vectors>(smaller(kDepthAtOnce, p.K - k), Left<T>{p.a.data + k, p.a.row, 1},
+                       InPlace<T>{{p.b.data + k * p.b.stride + column, p.b.stride}}, (i == 0 ? p.init : p.out) + column,
+                       i == 0 ? p.init_stride : p.out_stride, p.out + column, p.out_stride);
+    };
+    for (int64_t j = 0; j < tiles; ++j) {
+      int64_t column = begin + (p.backwards ? tiles - 1 - j : j) * V * kLanes<T>;
+      if (column + V * kLanes<T> <= end) {
+        multiply(std::integral_constant<int, V>(), column);
+        continue;
+      }
+      for (; column < end; column += kPanel<T>) {
+        with_vectors<T>(smaller(kPanel<T>, end - column), [&](auto vectors) { multiply(vectors, column); });
+      }
+    }
+  }
 }
 
 // The panels [begin, end) of the product.
@@ -142,12 +161,11 @@ void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
   constexpr int64_t kResultBytes = 256 * 1024;
   const int64_t row_bytes = kPanel<T> * static_cast<int64_t>(sizeof(T));
   if constexpr (std::is_same_v<S, T>) {
-    if (p.M > 0 && p.M <= kStreamRows) {
-      const int64_t whole = p.N / kPanel<T>;
+    if (p.M > 0 && p.M <= kFewRows) {
+      const int64_t whole = p.N / kPanel<T>, first = begin * kPanel<T>, last = smaller(end, whole) * kPanel<T>;
       with_rows(p.M, [&](auto rows) {
-        if constexpr (rows <= kStreamRows) {
-          step_stream_product<rows>(p, begin * kPanel<T>, smaller(end, whole) * kPanel<T>);
-        }
+        if constexpr (rows == 1) return multiply_one_row(p, first, last);
+        if constexpr (rows > 1 && rows <= kFewRows) multiply_few_rows<rows>(p, first, last);
       });
       begin = larger(begin, whole);
     }

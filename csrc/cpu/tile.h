@@ -56,12 +56,12 @@ FUSED_RNN_FN void tile(int64_t K, Left<E> a, const Right& b, const T* init, int6
     for (int chain = 0; chain < kChains; ++chain) {
       if constexpr (M > 1) b.prefetch(k + chain);
       Vector<E> right[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; ++v) right[v] = b.row(k + chain, v);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
         const E left = a.data[m * a.row + (k + chain) * a.column];
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int v = 0; v < V; ++v) sum[chain][m][v] = multiply_add(sum[chain][m][v], left, right[v]);
       }
     }
@@ -69,7 +69,7 @@ FUSED_RNN_FN void tile(int64_t K, Left<E> a, const Right& b, const T* init, int6
   for (; k < K; ++k) {
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; ++v) {
         sum[0][m][v] = multiply_add(sum[0][m][v], a.data[m * a.row + k * a.column], b.row(k, v));
       }
@@ -77,7 +77,7 @@ FUSED_RNN_FN void tile(int64_t K, Left<E> a, const Right& b, const T* init, int6
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) {
       const Vector<T> total = kChains > 1 ? sum[0][m][v] + sum[kChains - 1][m][v] : sum[0][m][v];
       store(out + m * out_stride + v * kLanes<T>, load(init + m * init_stride + v * kLanes<T>) + total);
