@@ -230,7 +230,6 @@ LONG = SHORT + (
     Case("one_row_in_place", "", T=36, B=1, I=3, H=430),
     Case("two_rows_in_place", "", T=18, B=2, I=70, H=430, lengths=(18, 11), reverse=True),
     Case("four_rows_in_place", "", T=6, B=4, I=3, H=430, lengths=(6, 4, 6, 5)),
-    Case("three_rows_one_step", "", T=1, B=3, I=270, H=66),
     Case("two_rows_h70", "", T=7, B=2, I=70, H=70, lengths=(3, 7)),
     Case("four_rows_h67", "", T=5, B=4, I=131, H=67, lengths=(5, 1, 4, 0), reverse=True),
     Case("six_rows_h66", "", T=5, B=6, I=67, H=66),
@@ -296,6 +295,8 @@ def with_options(shapes: tuple[Case, ...]) -> Iterator[Case]:
 
 
 SHORT_CASES = tuple(of_each_cell(SHORT))
+# What each instruction set runs: theirs, and products of several blocks in tiles for few rows.
+TARGET_CASES = SHORT_CASES + tuple(of_each_cell((Case("deep_step", "", T=1, B=3, I=270, H=66),)))
 OPTION_CASES = tuple(
     with_options(
         (

@@ -222,7 +222,8 @@ class ForwardDriver {
 
   // A kernel's product: left . its rows from `row` on, added to init, one row for all. A last panel's end falls where
   // the next kernel's gates stand, whose product comes later.
-  StepProduct<S> product(int kernel, int64_t row, int64_t M, int64_t K, Left<T> left, const T* init, T* out) const {
+  StepProduct<S> product(int kernel, int64_t row, int64_t M, int64_t K, Matrix<const T> left, const T* init,
+                         T* out) const {
     const int64_t width = kernel_width<C>(p_, kernel), at = first_gate<C>(kernel) * p_.H;
     const S* rows = static_cast<const S*>(p_.kernels[kernel]) + row * width;
     return {M, K, width, left, {rows, width}, init + at, 0, out + at, z_width_};
@@ -233,7 +234,7 @@ class ForwardDriver {
       for (int k = 0; k < C::kInfo.kernels; ++k) {
         const int64_t inputs = kernel_input_rows<C>(p_, k);
         if (inputs == 0) continue;  // a projection
-        const StepProduct<S> p = product(k, 0, pairs, inputs, {block.x, I_, 1}, bias_, block.zx);
+        const StepProduct<S> p = product(k, 0, pairs, inputs, {block.x, I_}, bias_, block.zx);
         team.share(divide_up(p.N, kPanel<T>), [&](int, int64_t first, int64_t last) { step_product(p, first, last); });
       }
     }
@@ -243,13 +244,13 @@ class ForwardDriver {
   void run_stage_in_place(Block& block, int64_t step, int64_t chunk_begin, Team& team) {
     if constexpr (kMayStayInPlace) {
       const int64_t active = block.rows.active[step], members = team.members();
-      const Left<T> left = s == 0 ? Left<T>{block.h[step & 1], P_, 1} : Left<T>{block.operand, H_, 1};
+      const Matrix<const T> left = s == 0 ? Matrix<const T>{block.h[step & 1], P_} : Matrix<const T>{block.operand, H_};
       for (int k = 0; k < C::kInfo.kernels; ++k) {
         if (!in_stage<C>(k, s)) continue;
         const int64_t inputs = kernel_input_rows<C>(p_, k), depth = stage_depth(p_, s);
         StepProduct<S> p = product(k, inputs, active, depth, left, recurrent_bias_, block.zh);
-        // To and fro: each step begins with what the one before has left in the caches. And in as few parts as may be,
-        // since memory gives the most where rows are read in long runs.
+        // To and fro: each step begins with what the one before has left in the caches. And in as few parts as may be:
+        // memory gives a single row the most in long runs, and few rows go through wide tiles.
         p.backwards = (step & 1) != 0;
         const int64_t panels = divide_up(p.N, kPanel<T>);
         team.share(members, [&](int, int64_t first, int64_t last) {

@@ -10,10 +10,12 @@
 namespace fused_rnn::FUSED_RNN_TARGET {
 
 // Whether a sequence is too short to gain from packing its kernels: that takes a read and a write of them, the dearer
-// the farther away they are, and makes steps faster, above all those of two stages, which in place meet more often.
+// the farther away they are, and makes steps faster, above all those of two stages, which in place meet more often. A
+// step of few rows takes little longer for each of them, so that steps count there, and (step, row) pairs elsewhere.
 inline bool gains_nothing_by_packing(int64_t steps, int64_t rows, int64_t recurrent_bytes, int stages) {
-  int64_t pairs = recurrent_bytes > 6 << 20 ? 128 : recurrent_bytes > 2 << 20 ? 48 : 32;
-  if (recurrent_bytes > 2 << 20 && rows <= kFewRows) pairs = larger(pairs, 25 * rows);
+  int64_t pairs = 32;
+  if (recurrent_bytes > 2 << 20) pairs = rows <= kFewRows ? larger(48, 25 * rows) : 48;
+  if (recurrent_bytes > 6 << 20) pairs = 128;
   return steps * rows <= (stages > 1 ? pairs * 3 / 4 : pairs);
 }
 

@@ -71,13 +71,13 @@ class StepForwardDriver {
     }
   }
 
-  Left<T> x() const {
-    if constexpr (kConverts) return {x_, p_.I, 1};
-    return {reinterpret_cast<const T*>(p_.x), p_.x_strides.batch, 1};
+  Matrix<const T> x() const {
+    if constexpr (kConverts) return {x_, p_.I};
+    return {reinterpret_cast<const T*>(p_.x), p_.x_strides.batch};
   }
-  Left<T> h() const {
-    if constexpr (kConverts) return {h_, p_.P, 1};
-    return {reinterpret_cast<const T*>(p_.initial_state[0]), p_.P, 1};
+  Matrix<const T> h() const {
+    if constexpr (kConverts) return {h_, p_.P};
+    return {reinterpret_cast<const T*>(p_.initial_state[0]), p_.P};
   }
 
   // The products of one stage's kernels, panel by panel, and then the cell.
@@ -92,7 +92,7 @@ class StepForwardDriver {
         if constexpr (!projects<C>(s)) {
           step_product<S>({p_.B, p_.I, width, x(), {kernel, width}, bias_ + z_begin_[k], 0, z, z_width_}, begin, end);
         }
-        const Left<T> left = s == 0 ? h() : Left<T>{operand_, H_(), 1};
+        const Matrix<const T> left = s == 0 ? h() : Matrix<const T>{operand_, H_()};
         const Matrix<const S> rows{kernel + inputs * width, width};
         StepProduct<S> recurrent{p_.B, stage_depth(p_, s), width, left, rows, z, z_width_, z, z_width_};
         if constexpr (projects<C>(s)) {

@@ -7,7 +7,7 @@
 
 namespace fused_rnn::FUSED_RNN_TARGET {
 
-// A matrix of the caller's: element (k, n) stands at data[k * stride + n].
+// A matrix: element (k, n) stands at data[k * stride + n].
 template <typename S>
 struct Matrix {
   S* data;
@@ -20,18 +20,18 @@ template <typename S>
 struct StepProduct {
   using T = Compute<S>;
   int64_t M, K, N;
-  Left<T> a;          // [M, K], the elements of a row side by side
+  Matrix<const T> a;  // [M, K]
   Matrix<const S> b;  // [K, N]
   const T* init;      // [M, init_stride]; stride 0 repeats one row. It may be out
   int64_t init_stride;
   T* out;  // [M, out_stride], rows of whole panels
   int64_t out_stride;
-  bool backwards = false;  // with few rows of a: b is read from its end to its beginning
+  bool backwards = false;  // with few rows of a: what of b is read together comes in turn from its end on
 };
 
-// Rows of b that are at work together: their pages are few enough for the processor's first table of pages, and what a
-// panel holds of them stays in the first-level cache.
-constexpr int64_t kStepDepth = 64;
+// Rows of b that several tiles of rows meet together: their pages are few enough for the processor's first table of
+// pages, and what a panel holds of them stays in the first-level cache. Many tiles gain more from fewer partial sums.
+constexpr int64_t kStepDepth = 64, kMostStepDepth = 2 * kStepDepth;
 
 // Columns of b where the caller has them.
 template <typename T>
@@ -66,7 +66,7 @@ struct Copying {
 template <typename S>
 void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64_t depth) {
   using T = Compute<S>;
-  alignas(64) T copy[kStepDepth * kPanel<T>];
+  alignas(64) T copy[kMostStepDepth * kPanel<T>];
   const int64_t column = panel * kPanel<T>, columns = smaller(kPanel<T>, p.N - column);
   const Matrix<const S> b{p.b.data + k * p.b.stride + column, p.b.stride};
   const T* init = (k == 0 ? p.init : p.out) + column;
@@ -74,7 +74,7 @@ void step_product_panel(const StepProduct<S>& p, int64_t panel, int64_t k, int64
   const int64_t tiles = larger(1, divide_up(p.M, kTileRows));
   const auto multiply = [&](auto vectors, int64_t tile, const auto& right) {
     const int64_t m = p.M * tile / tiles, rows = p.M * (tile + 1) / tiles - m;  // of equal heights
-    tile_rows<vectors>(static_cast<int>(rows), depth, Left<T>{p.a.data + m * p.a.row + k, p.a.row, 1}, right,
+    tile_rows<vectors>(static_cast<int>(rows), depth, Left<T>{p.a.data + m * p.a.stride + k, p.a.stride, 1}, right,
                        init + m * init_stride, init_stride, p.out + m * p.out_stride + column, p.out_stride);
   };
   int64_t tile = 0;
@@ -125,9 +125,11 @@ void multiply_one_row(const StepProduct<T>& p, int64_t begin, int64_t end) {
   for (int64_t k = runs * kStreams; k < p.K; ++k) add(std::integral_constant<int, 1>(), k);
 }
 
-// The same of M rows, up to kFewRows, in one tile as wide as registers allow: their results stay there while some rows
-// of b go by, and streams would have to come back for them after a few.
+// The most rows that are multiplied in tiles as wide as registers allow.
 constexpr int64_t kFewRows = smaller(4, kTileRows);
+
+// The same of M rows, 2 to kFewRows: where streams would have to come back for the results after each few rows of b,
+// such a tile keeps them in registers while kDepthAtOnce rows go by, more of which would cost digits.
 template <int M, typename T>
 void multiply_few_rows(const StepProduct<T>& p, int64_t begin, int64_t end) {
   constexpr int64_t kDepthAtOnce = 256;
@@ -136,7 +138,7 @@ void multiply_few_rows(const StepProduct<T>& p, int64_t begin, int64_t end) {
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t k = (p.backwards ? blocks - 1 - i : i) * kDepthAtOnce;
     const auto multiply = [&](auto vectors, int64_t column) __attribute__((always_inline)) {
-      tile<M, vectors>(smaller(kDepthAtOnce, p.K - k), Left<T>{p.a.data + k, p.a.row, 1},
+      tile<M, vectors>(smaller(kDepthAtOnce, p.K - k), Left<T>{p.a.data + k, p.a.stride, 1},
                        InPlace<T>{{p.b.data + k * p.b.stride + column, p.b.stride}}, (i == 0 ? p.init : p.out) + column,
                        i == 0 ? p.init_stride : p.out_stride, p.out + column, p.out_stride);
     };
@@ -164,17 +166,21 @@ void step_product(const StepProduct<S>& p, int64_t begin, int64_t end) {
     if (p.M > 0 && p.M <= kFewRows) {
       const int64_t whole = p.N / kPanel<T>, first = begin * kPanel<T>, last = smaller(end, whole) * kPanel<T>;
       with_rows(p.M, [&](auto rows) {
-        if constexpr (rows == 1) return multiply_one_row(p, first, last);
-        if constexpr (rows > 1 && rows <= kFewRows) multiply_few_rows<rows>(p, first, last);
+        if constexpr (rows == 1) {
+          multiply_one_row(p, first, last);
+        } else if constexpr (rows <= kFewRows) {
+          multiply_few_rows<rows>(p, first, last);
+        }
       });
       begin = larger(begin, whole);
     }
   }
   const int64_t group = larger(4, kResultBytes / (larger(1, p.M) * row_bytes));
+  const int64_t depth = p.M > 4 * kTileRows ? kMostStepDepth : kStepDepth;
   for (int64_t first = begin; first < end; first += group) {
-    for (int64_t k = 0; k == 0 || k < p.K; k += kStepDepth) {
+    for (int64_t k = 0; k == 0 || k < p.K; k += depth) {
       for (int64_t panel = first; panel < smaller(end, first + group); ++panel) {
-        step_product_panel(p, panel, k, smaller(kStepDepth, p.K - k));
+        step_product_panel(p, panel, k, smaller(depth, p.K - k));
       }
     }
   }

@@ -13,7 +13,14 @@ from core.sequence import ROUTES, Route, open_route, run
 
 # Large enough for the CPU drivers to share them among threads, each in another way.
 MANY_ROWS = tuple(of_each_cell((Case("many_rows", "", T=20, B=37, I=20, H=33),)))
-FEW_ROWS = tuple(of_each_cell((Case("few_rows", "", T=20, B=2, I=20, H=190),)))
+FEW_ROWS = tuple(
+    of_each_cell(
+        (
+            Case("few_rows", "", T=20, B=2, I=20, H=190),
+            Case("few_rows_in_place", "", T=8, B=3, I=20, H=190),
+        )
+    )
+)
 # A panel of units is left over, which threads share by rows.
 LEFT_OVER = tuple(of_each_cell((Case("left_over", "", T=12, B=20, I=20, H=260),)))
 ONE_STEP = tuple(of_each_cell((Case("one_step", "", T=1, B=33, I=80, H=200),)))

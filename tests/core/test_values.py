@@ -16,6 +16,7 @@ from cases import (
     MASKED_CASES,
     OPTION_CASES,
     SHORT_CASES,
+    TARGET_CASES,
     Case,
     drawn_cases,
     name_results,
@@ -53,7 +54,7 @@ def test_values_and_gradients(route: Route, case: Case, dtype: str, time_major: 
 @pytest.mark.every_target
 @dtypes
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("case", SHORT_CASES, ids=str)
+@pytest.mark.parametrize("case", TARGET_CASES, ids=str)
 def test_short_list(case: Case, dtype: str, threads: int) -> None:
     """What test_targets.py runs for each instruction set."""
     results = run(open_route("cpu"), case, dtype, time_major=threads == 1, threads=threads)
