@@ -115,8 +115,10 @@ def gru(
     Returns, raises:
       As `rnn`; also ValueError for a recurrent bias that is missing or has no use.
     """
-    if reset_after != (recurrent_bias is not None):
-        raise ValueError("recurrent_bias [3 * H] goes with reset_after=True, and only with it")
+    if reset_after and recurrent_bias is None:
+        raise ValueError("recurrent_bias [3 * H] is required with reset_after=True, got None")
+    if recurrent_bias is not None and not reset_after:
+        raise ValueError("recurrent_bias has no use without reset_after=True")
     outputs, (h,) = _layer(
         "gru_reset_after" if reset_after else "gru",
         inputs,
@@ -247,6 +249,10 @@ def to_tensor(name: str, value: Any, dtype: Any = None) -> tf.Tensor:
     """The argument `name` as a tensor, of the dtype if it has none of its own; errors name it."""
     if value is None:
         raise TypeError(f"{name} must be a tensor, got None")
+    if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
+        raise TypeError(
+            f"{name} must be dense, padded where rows differ in length, got a {type(value).__name__}"
+        )
     try:
         return tf.convert_to_tensor(value, dtype_hint=dtype)
     except (TypeError, ValueError) as error:
@@ -256,7 +262,7 @@ def to_tensor(name: str, value: Any, dtype: Any = None) -> tf.Tensor:
 def _lengths(sequence_length: Any) -> tf.Tensor | None:
     if sequence_length is None:
         return None
-    lengths = to_tensor("sequence_length", sequence_length)
+    lengths = to_tensor("sequence_length", sequence_length, tf.int64)
     if not lengths.dtype.is_integer:
         raise TypeError(f"sequence_length must be of an integer type, got {lengths.dtype.name}")
     if lengths.shape.rank not in (None, 1):

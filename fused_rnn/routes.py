@@ -42,8 +42,9 @@ def explain(cell: Any) -> str:
     Raises:
       TypeError: if cell is not an RNNCell.
     """
-    if not callable(cell) or not hasattr(cell, "state_size"):
-        raise TypeError(f"cell must be an RNNCell, got {type(cell).__name__}")
+    if isinstance(cell, type) or not callable(cell) or not hasattr(cell, "state_size"):
+        got = cell if isinstance(cell, type) else type(cell).__name__
+        raise TypeError(f"cell must be an RNNCell, got {got}")
     text = "\n".join(_lines(cell, [], None))
     print(text)
     return text

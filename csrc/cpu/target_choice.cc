@@ -25,7 +25,8 @@ namespace {
 
 NamedCpuTarget choose() {
   const char* wanted = std::getenv("FUSED_RNN_CPU_TARGET");
-  const auto takes = [&](const char* name) { return wanted == nullptr || std::strcmp(wanted, name) == 0; };
+  const bool any = wanted == nullptr || *wanted == '\0';
+  const auto takes = [&](const char* name) { return any || std::strcmp(wanted, name) == 0; };
 #if defined(FUSED_RNN_X86_TARGETS)
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

@@ -58,3 +58,4 @@ def test_unknown_target() -> None:
     assert done.returncode != 0
     for part in ("ValueError: FUSED_RNN_CPU_TARGET", "got sse9", "baseline"):
         assert part in done.stderr, done.stderr
+    assert child("", "-c", call).returncode == 0, "an empty name is none"

@@ -78,7 +78,7 @@ def test_a_keep_prob_that_is_a_tensor() -> None:
         assert text.endswith("DropoutWrapper has a state_keep_prob")
 
 
-@pytest.mark.parametrize("cell", ["cell", None, 3, FUSED])
+@pytest.mark.parametrize("cell", ["cell", None, 3, FUSED, FUSED.LSTMCell])
 def test_what_is_no_cell(cell: Any) -> None:
     with pytest.raises(TypeError, match="cell must be an RNNCell"):
         fused_rnn.explain(cell)

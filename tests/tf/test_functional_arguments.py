@@ -192,6 +192,8 @@ STRUCTURES: list[tuple[str, str, Any]] = [
     ("lstm", "kernel", None),
     ("lstm", "bias", None),
     ("lstm", "inputs", None),
+    ("lstm", "inputs", tf.ragged.constant([[[1.0]], [[2.0], [3.0]]])),
+    ("lstm", "inputs", tf.sparse.from_dense(zeros(2, 3, 4))),
     ("lstm", "kernel", "text"),
     ("lstm", "kernel", [[1.0], [2.0, 3.0]]),
     ("rnn", "sequence_length", "text"),
@@ -227,11 +229,11 @@ def test_pairs(state: Any) -> None:
 def test_a_reset_gate_after_the_product_needs_its_bias() -> None:
     given = {name: array for name, array in arguments("gru_reset_after").items() if name != "h"}
     fused_rnn.gru(**given, reset_after=True)
-    with pytest.raises(ValueError, match=r"\brecurrent_bias\b"):
+    with pytest.raises(ValueError, match="recurrent_bias has no use"):
         fused_rnn.gru(**given)
     del given["recurrent_bias"]
     fused_rnn.gru(**given)
-    with pytest.raises(ValueError, match=r"\brecurrent_bias\b"):
+    with pytest.raises(ValueError, match=r"recurrent_bias .* is required"):
         fused_rnn.gru(**given, reset_after=True)
 
 
