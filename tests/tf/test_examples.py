@@ -57,7 +57,7 @@ def numbers(label: str, text: str) -> list[float]:
     """Those in the line that begins so."""
     line = re.search(rf"^ *{re.escape(label)}(.*)$", text, re.MULTILINE)
     assert line, f"no line {label!r} in\n{text}"
-    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", line[1])]
+    return [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]\d+)?", line[1])]
 
 
 def test_streaming() -> None:
