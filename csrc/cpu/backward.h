@@ -215,9 +215,9 @@ class BackwardDriver {
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block<vectors>(products, terms_of<F>(depth), left_d_z(block, block.pair(step, row), recurrent_window(s)),
-                            packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros, 0, out,
-                            kPanel<T>);
+        tile_block<vectors, kPanel<T>>(
+            products, terms_of<F>(depth), left_d_z(block, block.pair(step, row), recurrent_window(s)),
+            packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros, out);
       });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -337,8 +337,8 @@ class BackwardDriver {
         for (int64_t row = first; row < smaller(first + kTaskRows, block.chunk_pairs()); row += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, block.chunk_pairs() - row);
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<vectors>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, row, input_window()),
-                                packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, 0, out, kPanel<T>);
+            tile_block<vectors, kPanel<T>>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, row, input_window()),
+                                           packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, out);
           });
           for (int64_t m = 0; m < rows; ++m) {
             S* to = static_cast<S*>(p_.d_x) + (block.pairs.x_rows[row + m] - static_cast<const S*>(p_.x)) + column;

@@ -211,9 +211,9 @@ class ForwardDriver {
           const Terms<F>* right = packed_w_[s] + panel * depth * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (; row < end_row; row += kBlockRows) {
-            tile_block<Tile::V>(smaller(kBlockRows, end_row - row), depth, left_rows(block.x + row * I_, I_), right,
-                                right + depth * kColumns, bias_ + at, 0,
-                                block.zx + at * block.chunk_pairs + row * kColumns, kColumns);
+            panel_product<C, s>(Tile::template count<T>(panel, p_.H), smaller(kBlockRows, end_row - row), depth,
+                                left_rows(block.x + row * I_, I_), right, right + depth * kColumns, bias_ + at,
+                                block.zx + at * block.chunk_pairs + row * kColumns);
           }
         });
       });
@@ -291,9 +291,10 @@ class ForwardDriver {
             block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
         for (; row < end_row; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, end_row - row);
-          tile_block<Tile::V>(count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
+          panel_product<C, s>(Tile::template count<T>(panel, stage_units<C>(p_, s)), count, depth,
+                              Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
                               backwards ? right - depth * kColumns : right + depth * kColumns,
-                              C::kRecurrentBias ? recurrent_bias_ + at : kZeros, 0, zh, kColumns);
+                              C::kRecurrentBias ? recurrent_bias_ + at : kZeros, zh);
           apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, zh, kColumns, Tile::template kUnits<T>});
         }
       });

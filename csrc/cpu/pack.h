@@ -57,34 +57,87 @@ struct StageTile {
   static constexpr int kUnits = kUnitVectors * kLanes<T>;  // of a panel
   template <typename T>
   static constexpr int kColumns = V * kLanes<T>;  // of a panel
+
+  // The units of a panel: kUnits, or in the last one what is left.
+  template <typename T>
+  static constexpr int64_t count(int64_t panel, int64_t units) {
+    return smaller(kUnits<T>, units - panel * kUnits<T>);
+  }
+  // The columns of a panel of so many units, in whole vectors: its gates follow one another without gaps.
+  template <typename T>
+  static constexpr int64_t width(int64_t count) {
+    return round_up(kGates * count, kLanes<T>);
+  }
 };
 
-// Panels [begin, end) of packed [panels, rows / kTerms, gates * units] = kernel rows [row, row + rows) of the stage's
-// gates, as many units to a panel; zeros past the last unit and the last row. Some panels are packed together: each
-// meets a line or two of a kernel row, and rows may be pages apart.
+// Panels [begin, end) of packed [panels, rows / kTerms, width] = kernel rows [row, row + rows) of the stage's gates, a
+// panel kColumns from the next for each row; zeros past the last gate and the last row. Some panels are packed
+// together: each meets a line or two of a kernel row, and rows may be pages apart.
 template <typename C, int kStage, typename S>
 void pack_panels(const SequenceParams& params, int64_t row, int64_t rows, int64_t begin, int64_t end,
                  Terms<Factor<S>>* packed) {
+  using F = Factor<S>;
   using Tile = StageTile<C, kStage>;
-  constexpr int64_t kTogether = 8, kAtOnce = kTerms<Factor<S>>, kUnits = Tile::template kUnits<Compute<S>>;
-  const int64_t units = stage_units<C>(params, kStage), size = terms_of<Factor<S>>(rows) * Tile::kGates * kUnits;
+  constexpr int64_t kTogether = 8, kAtOnce = kTerms<F>, kUnits = Tile::template kUnits<Compute<S>>;
+  const int64_t units = stage_units<C>(params, kStage), whole = units / kUnits;
+  const int64_t size = terms_of<F>(rows) * Tile::kGates * kUnits;
   for (int64_t first = begin; first < end; first += kTogether) {
     const int64_t last = smaller(first + kTogether, end);
     for (int64_t k = 0; k < rows; k += kAtOnce) {
       for (int gate = 0; gate < Tile::kGates; ++gate) {
         const Gate<S> from = gate_columns<C, S>(params, Tile::kFirst + gate, row + k);
-        Terms<Factor<S>>* to = packed + first * size + (k / kAtOnce * Tile::kGates + gate) * kUnits;
-        for (int64_t panel = first; panel < last; ++panel, to += size) {
+        const auto pack = [&](int64_t panel, int64_t count, int64_t width, Terms<F>* to) {
           const S* at = from.data + panel * kUnits;
           for (int64_t ahead = kAhead; ahead < kAhead + kAtOnce && k + ahead < rows; ++ahead) {
             prefetch_row(at + ahead * from.stride, kUnits);
           }
-          load_terms<Factor<S>>(at, k + 1 < rows ? at + from.stride : nullptr, to,
-                                smaller(kUnits, units - panel * kUnits), kUnits);
+          load_terms<F>(at, k + 1 < rows ? at + from.stride : nullptr, to, count, width);
+        };
+        Terms<F>* to = packed + first * size + (k / kAtOnce * Tile::kGates + gate) * kUnits;
+        for (int64_t panel = first; panel < smaller(last, whole); ++panel, to += size) pack(panel, kUnits, kUnits, to);
+        if (last > whole) {
+          const int64_t count = units - whole * kUnits, width = Tile::template width<Compute<S>>(count);
+          pack(whole, count, gate + 1 < Tile::kGates ? count : width - gate * count,
+               packed + whole * size + k / kAtOnce * width + gate * count);
         }
       }
     }
   }
+}
+
+// panel_product() where units are left over.
+template <typename C, int kStage, typename E, typename T>
+void last_panel_product(int64_t count, int64_t rows, int64_t K, Left<E> left, const E* right, const E* after,
+                        const T* init, T* out) {
+  using Tile = StageTile<C, kStage>;
+  constexpr int kColumns = Tile::template kColumns<T>, kUnits = Tile::template kUnits<T>;
+  alignas(64)
+      T close[kColumns] = {};  // whole vectors are moved: each gate's end is overwritten by the next one's beginning
+  for (int gate = 0; gate < Tile::kGates; ++gate) {
+    for (int n = 0; n < kUnits; n += kLanes<T>) store(close + gate * count + n, load(init + gate * kUnits + n));
+  }
+  with_vectors<T>(Tile::template width<T>(count), [&](auto vectors) {
+    tile_block<smaller(vectors, Tile::V), kColumns>(rows, K, left, right, after, close, out);
+  });
+  for (int64_t row = 0; row < rows; ++row, out += kColumns) {
+    for (int gate = Tile::kGates - 1; gate > 0; --gate) {
+      for (int n = kUnits - kLanes<T>; n >= 0; n -= kLanes<T>) {
+        store(out + gate * kUnits + n, load(out + gate * count + n));
+      }
+    }
+  }
+}
+
+// out = init, one row for all, + left . a packed panel of `count` units of a stage. Rows of out are kColumns apart, and
+// gates, as those of init, kUnits.
+template <typename C, int kStage, typename E, typename T>
+FUSED_RNN_FN void panel_product(int64_t count, int64_t rows, int64_t K, Left<E> left, const E* right, const E* after,
+                                const T* init, T* out) {
+  using Tile = StageTile<C, kStage>;
+  if (count < Tile::template kUnits<T>) {
+    return last_panel_product<C, kStage>(count, rows, K, left, right, after, init, out);
+  }
+  tile_block<Tile::V, Tile::template kColumns<T>>(rows, K, left, right, after, init, out);
 }
 
 // packed [units / kTerms, width], both whole vectors, = the transpose of kernel rows [row, row + columns) of one gate:

@@ -119,19 +119,17 @@ void tile_rows(int rows, int64_t K, Left<E> a, const Right& b, const T* init, in
                       __attribute__((always_inline)) { tile<count, V>(K, a, b, init, init_stride, out, out_stride); });
 }
 
-// tile() for any number of rows and any depth: for some rows of b at a time, which then stay in the near caches, while
-// the tiles bring in those after them or, at b's end, what the caller needs next (`after`). kDepth rows fit the
-// first-level cache; many tiles gain more from fewer partial sums. A single tile meets each row of b once; its blocks
-// only keep sums short, and it does without the divisions, which a single row would notice.
+// tile() for any number of rows, all with the same init, and any depth: for some rows of b at a time, which then stay
+// in the near caches, while the tiles bring in those after them or, at b's end, what the caller needs next (`after`).
+// kDepth rows fit the first-level cache; many tiles gain more from fewer partial sums. A single tile meets each row of
+// b once; its blocks only keep sums short, and it does without the divisions, which a single row would notice.
 constexpr int64_t kDepth = 128, kSingleDepth = 1024;
 
-template <int V, typename E, typename T>
-void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const E* after, const T* init, int64_t init_stride,
-                T* out, int64_t out_stride) {
+template <int V, int kOutStride, typename E, typename T>
+void tile_block(int64_t rows, int64_t K, Left<E> a, const E* b, const E* after, const T* init, T* out) {
   const auto multiply = [&](int64_t m, int64_t count, int64_t k, int64_t depth, const auto& right) {
     tile_rows<V>(static_cast<int>(count), depth, Left<E>{a.data + m * a.row + k * a.column, a.row, a.column}, right,
-                 k == 0 ? init + m * init_stride : out + m * out_stride, k == 0 ? init_stride : out_stride,
-                 out + m * out_stride, out_stride);
+                 k == 0 ? init : out + m * kOutStride, k == 0 ? 0 : kOutStride, out + m * kOutStride, kOutStride);
   };
   if (rows <= kTileRows) {
     for (int64_t k = 0; k == 0 || k < K; k += kSingleDepth) {
