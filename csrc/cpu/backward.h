@@ -23,9 +23,11 @@ class BackwardDriver {
       : p_(params),
         H_(round_up(params.H, kLanes<T>)),
         P_(round_up(params.P, kLanes<T>)),
+        H_terms_(terms_of<F>(params.H)),
+        P_terms_(terms_of<F>(params.P)),
         plan_(plan_sharing(params, recurrent_size() * static_cast<int64_t>(sizeof(Terms<F>)), gradient_bytes())),
         options_(cell_options<T>(params)) {
-    packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * terms_of<F>(H_) * round_up(p_.I, kLanes<T>));
+    packed_w_ = workspace.take<Terms<F>>(C::kInfo.gates * H_terms_ * round_up(p_.I, kLanes<T>));
     packed_r_ = workspace.take<Terms<F>>(recurrent_size());
     peepholes_ = workspace.take<T>(C::kPeepholes * H_);
     scratch_ = workspace.take<int64_t>(p_.T + 2);
@@ -76,9 +78,7 @@ class BackwardDriver {
   }
 
   // R^T and, behind it, the projection's transpose.
-  int64_t recurrent_size() const {
-    return C::kInfo.gates * terms_of<F>(H_) * P_ + (C::kInfo.projected ? terms_of<F>(P_) * H_ : 0);
-  }
+  int64_t recurrent_size() const { return C::kInfo.gates * H_terms_ * P_ + (C::kInfo.projected ? P_terms_ * H_ : 0); }
 
   // The sums of the weight gradients.
   int64_t gradient_bytes() const {
@@ -93,16 +93,16 @@ class BackwardDriver {
   static int64_t panel_width(int64_t panel, int64_t columns) {
     return round_up(smaller(kPanel<T>, columns - panel * kPanel<T>), kLanes<T>);
   }
-  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_ / kTerms, panel_width];
-  // that of the projection's transpose is [P_ / kTerms, panel_width].
+  // The panel of R^T or W^T that a window of columns of d_z meets: [gates of the window * H_terms_, panel_width];
+  // that of the projection's transpose is [P_terms_, panel_width].
   Terms<F>* packed_recurrent(int64_t panel, int gate) const {
     if (gate == C::kInfo.gates) {
-      return packed_r_ + C::kInfo.gates * terms_of<F>(H_) * P_ + panel * terms_of<F>(P_) * kPanel<T>;
+      return packed_r_ + C::kInfo.gates * H_terms_ * P_ + panel * P_terms_ * kPanel<T>;
     }
-    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * terms_of<F>(H_);
+    return packed_r_ + (panel * C::kInfo.gates * kPanel<T> + gate * panel_width(panel, p_.P)) * H_terms_;
   }
   Terms<F>* packed_input(int64_t panel, int position) const {
-    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * terms_of<F>(H_);
+    return packed_w_ + (panel * C::kInfo.gates * kPanel<T> + position * panel_width(panel, p_.I)) * H_terms_;
   }
 
   // Columns of d_z from `column` on, of a pair and those after it, as the left side of a product.
@@ -116,7 +116,7 @@ class BackwardDriver {
       team.share(divide_up(H_, kPanel<T>), [&](int, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t row = i * kPanel<T>;
-          pack_transposed<C, S>(p_, C::kInfo.gates, row, p_.H - row, P_, packed_recurrent(i, C::kInfo.gates));
+          pack_transposed<C, S>(p_, C::kInfo.gates, row, p_.H - row, packed_recurrent(i, C::kInfo.gates));
         }
       });
     }
@@ -125,10 +125,10 @@ class BackwardDriver {
       for (int64_t i = begin; i < end; ++i) {
         for (int gate = 0; gate < C::kInfo.gates; ++gate) {
           if (i < h_panels) {
-            pack_transposed<C, S>(p_, gate, p_.I + i * kPanel<T>, p_.P - i * kPanel<T>, H_, packed_recurrent(i, gate));
+            pack_transposed<C, S>(p_, gate, p_.I + i * kPanel<T>, p_.P - i * kPanel<T>, packed_recurrent(i, gate));
           } else {
             const int64_t column = (i - h_panels) * kPanel<T>;
-            pack_transposed<C, S>(p_, gate, column, p_.I - column, H_,
+            pack_transposed<C, S>(p_, gate, column, p_.I - column,
                                   packed_input(i - h_panels, C::input_column(gate) - input_window()));
           }
         }
@@ -211,13 +211,13 @@ class BackwardDriver {
   void recurrent_product(const Block& block, int64_t step, int64_t row, int64_t products, int64_t count, int64_t panel,
                          T* out) const {
     constexpr int kFirst = C::kStage[s].first, kGates = C::kStage[s].count;
-    const int64_t depth = projects<C>(s) ? P_ : kGates * H_;
+    const int64_t depth = projects<C>(s) ? P_terms_ : kGates * H_terms_;
     if (products > 0) {
       const int64_t columns = projects<C>(s) ? p_.H : p_.P;
       with_vectors<T>(panel_width(panel, columns), [&](auto vectors) {
-        tile_block<vectors, kPanel<T>>(
-            products, terms_of<F>(depth), left_d_z(block, block.pair(step, row), recurrent_window(s)),
-            packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros, out);
+        tile_block<vectors, kPanel<T>>(products, depth, left_d_z(block, block.pair(step, row), recurrent_window(s)),
+                                       packed_recurrent(panel, kFirst), packed_recurrent(panel + 1, kFirst), kZeros,
+                                       out);
       });
     }
     memset(out + products * kPanel<T>, 0, (count - products) * kPanel<T> * sizeof(T));
@@ -303,9 +303,18 @@ class BackwardDriver {
     at.d_product = through;
     at.d_h = block.d_h + row * P_ + unit;
     at.d_c = block.d_c + row * H_ + unit;
-    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) at.d_z[k] = block.pairs.d_z(pair, k) + unit;
+    // Where units are left over, whole vectors would run into the next column.
+    const bool whole = count == kUnits;
+    F last[kMaxColumns][kUnits];
+    for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) {
+      at.d_z[k] = whole ? block.pairs.d_z(pair, k) + unit : last[k];
+    }
     at.operand = block.pairs.operand + pair * H_ + unit;
     backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
+    if (whole) return;
+    for (int k = C::kWritten[s].first; k < C::kWritten[s].first + C::kWritten[s].count; ++k) {
+      memcpy(block.pairs.d_z(pair, k) + unit, last[k], round_up(count, kTerms<F>) * sizeof(F));
+    }
   }
 
   // Adds what comes through the products of the chunk's first step to d_h, for the step before it or for the initial h.
@@ -337,7 +346,7 @@ class BackwardDriver {
         for (int64_t row = first; row < smaller(first + kTaskRows, block.chunk_pairs()); row += kBlockRows) {
           const int64_t rows = smaller(kBlockRows, block.chunk_pairs() - row);
           with_vectors<T>(panel_width(panel, p_.I), [&](auto vectors) {
-            tile_block<vectors, kPanel<T>>(rows, C::kInfo.gates * terms_of<F>(H_), left_d_z(block, row, input_window()),
+            tile_block<vectors, kPanel<T>>(rows, C::kInfo.gates * H_terms_, left_d_z(block, row, input_window()),
                                            packed_input(panel, 0), packed_input(panel + 1, 0), kZeros, out);
           });
           for (int64_t m = 0; m < rows; ++m) {
@@ -350,12 +359,13 @@ class BackwardDriver {
   }
 
   const SequenceBackwardParams& p_;
-  const int64_t H_, P_;  // with padding to whole vectors; in the padding every gradient is 0 or meets zeros
+  const int64_t H_, P_;              // with padding to whole vectors; in the padding every gradient is 0 or meets zeros
+  const int64_t H_terms_, P_terms_;  // as the depth of a product
   const Sharing plan_;
   const CellOptions<T> options_;
-  Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_ / kTerms, panel_width]
-  Terms<F>* packed_r_;  // [h panels, gates * H_ / kTerms, panel_width], then a projection's [operand panels, P_ /
-                        // kTerms, panel_width]
+  Terms<F>* packed_w_;  // [x panels, gates in the order of their columns * H_terms_, panel_width]
+  Terms<F>* packed_r_;  // [h panels, gates * H_terms_, panel_width], then a projection's [operand panels, P_terms_,
+                        // panel_width]
   T* peepholes_;        // [kPeepholes, H_]
   int64_t* scratch_;    // [T + 2]
   Block blocks_[kMaxBlocks];

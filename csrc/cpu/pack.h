@@ -140,30 +140,29 @@ FUSED_RNN_FN void panel_product(int64_t count, int64_t rows, int64_t K, Left<E> 
   tile_block<Tile::V, Tile::template kColumns<T>>(rows, K, left, right, after, init, out);
 }
 
-// packed [units / kTerms, width], both whole vectors, = the transpose of kernel rows [row, row + columns) of one gate:
-// for products with d_z. width is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's
-// last unit and past the columns.
+// packed [units / kTerms, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with
+// d_z. width is that of a panel, or as many whole vectors as hold the columns. Zeros past the gate's last unit and past
+// the columns.
 template <typename C, typename S>
-void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, int64_t units,
-                     Terms<Factor<S>>* packed) {
+void pack_transposed(const SequenceParams& params, int gate, int64_t row, int64_t columns, Terms<Factor<S>>* packed) {
   using F = Factor<S>;
   constexpr int64_t kBlock = kLanes<Terms<F>>, kWidth = kBlock * kTerms<F>;
   const int64_t packed_width = round_up(smaller(kPanel<Compute<S>>, columns), kBlock);
   const Gate<S> from = gate_columns<C, S>(params, gate, row);
-  const int64_t width = gate < C::kInfo.gates ? params.H : params.P;
+  const int64_t units = gate < C::kInfo.gates ? params.H : params.P;
   for (int64_t n = 0; n < packed_width; n += kBlock) {
     for (int64_t unit = 0; unit < units; unit += kWidth) {
       Vector<Terms<F>> block[kBlock];
       for (int64_t i = 0; i < kBlock; ++i) {
         alignas(64) F row_part[kWidth];
-        const int64_t count = n + i < columns ? larger(0, smaller(kWidth, width - unit)) : 0;
+        const int64_t count = n + i < columns ? smaller(kWidth, units - unit) : 0;
         if (count > 0) __builtin_prefetch(from.data + (n + i) * from.stride + unit + kAhead * kWidth);
         load_row(count > 0 ? from.data + (n + i) * from.stride + unit : from.data, row_part, count, kWidth);
         block[i] = load(terms(row_part));
       }
       transpose<1, Terms<F>>(block);
       Terms<F>* to = packed + unit / kTerms<F> * packed_width + n;
-      for (int64_t j = 0; j < smaller(kBlock, (units - unit) / kTerms<F>); ++j) store(to + j * packed_width, block[j]);
+      for (int64_t j = 0; j < smaller(kBlock, terms_of<F>(units - unit)); ++j) store(to + j * packed_width, block[j]);
     }
   }
 }

@@ -49,7 +49,7 @@ struct GradientLeft {
 
 // The gradient of one kernel's rows of x and of h, or of some of both, for some gates side by side:
 //   out[m, gate * N + n] = sum over pairs of left[pair][m] * d_z[pair, gate * N_ + n]  for n in [0, N),
-// where the rows m of the first left operand come before those of the second. N_ is N in whole vectors.
+// where the rows m of the first left operand come before those of the second. N_ is N in whole terms.
 template <typename S>
 struct WeightGradient {
   using T = Compute<S>;
@@ -64,7 +64,7 @@ struct WeightGradient {
 
   int64_t M() const { return left[0].M + left[1].M; }
   int64_t tiles() const { return left[0].tiles() + left[1].tiles(); }
-  int64_t N_() const { return round_up(N, kLanes<T>); }
+  int64_t N_() const { return round_up(N, kTerms<F>); }
   int64_t panels() const { return divide_up(gates * N_(), kPanel<T>); }
   T* panel_sums(int64_t panel) const { return sum + panel * M() * kPanel<T>; }
   int64_t sum_size() const { return panels() * M() * kPanel<T>; }
@@ -114,6 +114,7 @@ void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chun
   static constexpr T kZeros[kPanel<T>] = {};
   if (begin == end) return;
   const int64_t columns = smaller(kPanel<T>, g.gates * g.N_() - panel * kPanel<T>);
+  const int64_t width = round_up(columns, kLanes<T>);
   T* sums = g.sum != nullptr ? g.panel_sums(panel) : scratch + kDepth * kPanel<T>;
   for (int64_t pair = 0; pair == 0 || pair < chunk.pairs; pair += kDepth) {
     const int64_t depth = smaller(kDepth, chunk.pairs - pair);
@@ -121,8 +122,8 @@ void weight_gradient_panel(const WeightGradient<S>& g, const GradientChunk& chun
     Terms<F>* right = reinterpret_cast<Terms<F>*>(scratch);
     for (int64_t k = 0; k < depth; k += kTerms<F>) {
       const F* first = from + k * g.d_z_stride;
-      load_terms<F>(first, k + 1 < depth ? first + g.d_z_stride : nullptr, right + k / kTerms<F> * columns, columns,
-                    columns == kPanel<T> ? kPanel<T> : columns);
+      load_terms<F>(first, k + 1 < depth ? first + g.d_z_stride : nullptr, right + k / kTerms<F> * width, columns,
+                    columns == kPanel<T> ? kPanel<T> : width);
     }
     const bool clear = chunk.first && pair == 0;
     with_vectors<T>(columns, [&](auto vectors) {
