@@ -296,7 +296,15 @@ def with_options(shapes: tuple[Case, ...]) -> Iterator[Case]:
 
 SHORT_CASES = tuple(of_each_cell(SHORT))
 # What each instruction set runs: theirs, and products of several blocks in tiles for few rows.
-TARGET_CASES = SHORT_CASES + tuple(of_each_cell((Case("deep_step", "", T=1, B=3, I=270, H=66),)))
+# The second packs its kernels, and leaves over units that fill one to three vectors of a panel's four.
+TARGET_CASES = SHORT_CASES + tuple(
+    of_each_cell(
+        (
+            Case("deep_step", "", T=1, B=3, I=270, H=66),
+            Case("left_over", "", T=3, B=18, I=5, H=23),
+        )
+    )
+)
 OPTION_CASES = tuple(
     with_options(
         (

@@ -303,8 +303,7 @@ class BackwardDriver {
     at.d_product = through;
     at.d_h = block.d_h + row * P_ + unit;
     at.d_c = block.d_c + row * H_ + unit;
-    // Where units are left over, whole vectors would run into the next column.
-    const bool whole = count == kUnits;
+    const bool whole = count % kLanes<T> == 0;  // else the last vector would run into the next column
     F last[kMaxColumns][kUnits];
     for (int k = 0; k < C::kColumns + C::kInfo.projected; ++k) {
       at.d_z[k] = whole ? block.pairs.d_z(pair, k) + unit : last[k];
@@ -313,7 +312,7 @@ class BackwardDriver {
     backward_units<C, s>(at, options_, round_up(count, kLanes<T>));
     if (whole) return;
     for (int k = C::kWritten[s].first; k < C::kWritten[s].first + C::kWritten[s].count; ++k) {
-      memcpy(block.pairs.d_z(pair, k) + unit, last[k], round_up(count, kTerms<F>) * sizeof(F));
+      memcpy(block.pairs.d_z(pair, k) + unit, last[k], whole_terms<F>(count) * sizeof(F));
     }
   }
 

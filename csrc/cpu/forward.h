@@ -23,7 +23,7 @@ class ForwardDriver {
       : p_(params),
         H_(round_up(params.H, kPanel<T>)),
         P_(round_up(params.P, kPanel<T>)),
-        I_(round_up(params.I, kTerms<F>)),
+        I_(whole_terms<F>(params.I)),
         plan_(plan_sharing(params, recurrent_bytes())),
         options_(cell_options<T>(params)) {
     each_stage([&](auto stage) {
@@ -93,7 +93,7 @@ class ForwardDriver {
   static Left<Terms<F>> left_rows(const F* rows, int64_t width) { return {terms(rows), terms_of<F>(width), 1}; }
 
   int64_t recurrent_bytes() const {
-    return (C::kInfo.gates * p_.P * H_ + (C::kInfo.projected ? p_.H * P_ : 0)) * static_cast<int64_t>(sizeof(F));
+    return (C::kInfo.gates * p_.P * p_.H + (C::kInfo.projected ? p_.H * p_.P : 0)) * static_cast<int64_t>(sizeof(F));
   }
 
   void take_block(Workspace& workspace, Block& block) const {
@@ -133,18 +133,19 @@ class ForwardDriver {
     });
   }
 
+  // A gate's zeros past the last unit are overwritten by the next gate.
   template <int s>
   void pack_biases(int64_t panel) {
     using Tile = StageTile<C, s>;
     constexpr int64_t kUnits = Tile::template kUnits<T>;
-    const int64_t unit = panel * kUnits, count = smaller(kUnits, p_.H - unit);
+    const int64_t unit = panel * kUnits, units = Tile::template units_of<T>(panel, p_.H);
     for (int gate = 0; gate < Tile::kGates; ++gate) {
       const GatePlace place = gate_place<C>(Tile::kFirst + gate);
-      const int64_t at = zx_begin_[s] + panel * Tile::template kColumns<T> + gate * kUnits;
-      load_row(static_cast<const S*>(p_.biases[place.kernel]) + place.index * p_.H + unit, bias_ + at, count, kUnits);
+      const int64_t at = zx_begin_[s] + panel * Tile::template kColumns<T> + gate * units;
+      load_row(static_cast<const S*>(p_.biases[place.kernel]) + place.index * p_.H + unit, bias_ + at, units, kUnits);
       if constexpr (C::kRecurrentBias) {
         const S* recurrent = static_cast<const S*>(p_.biases[C::kInfo.biases - 1]) + (Tile::kFirst + gate) * p_.H;
-        load_row(recurrent + unit, recurrent_bias_ + at, count, kUnits);
+        load_row(recurrent + unit, recurrent_bias_ + at, units, kUnits);
       }
     }
   }
@@ -167,8 +168,7 @@ class ForwardDriver {
       if constexpr (!std::is_same_v<F, T>) store_row(block.h[0] + row * P_, block.left_h[0] + row * P_, P_);
       if (kHasC) load_row(static_cast<const S*>(p_.initial_state[1]) + b * p_.H, block.c + row * H_, p_.H, H_);
     }
-    int64_t end;
-    for (int64_t begin = 0; begin < rows.steps; begin = end) {
+    for (int64_t begin = 0, end; begin < rows.steps; begin = end) {
       for (end = begin + 1; end < rows.steps && rows.offset[end + 1] - rows.offset[begin] <= chunk_rows_;) ++end;
       input_products(block, begin, end, team);
       for (int64_t step = begin; step < end; ++step) {
@@ -211,7 +211,7 @@ class ForwardDriver {
           const Terms<F>* right = packed_w_[s] + panel * depth * kColumns;
           const int64_t at = zx_begin_[s] + panel * kColumns;
           for (; row < end_row; row += kBlockRows) {
-            panel_product<C, s>(Tile::template count<T>(panel, p_.H), smaller(kBlockRows, end_row - row), depth,
+            panel_product<C, s>(Tile::template units_of<T>(panel, p_.H), smaller(kBlockRows, end_row - row), depth,
                                 left_rows(block.x + row * I_, I_), right, right + depth * kColumns, bias_ + at,
                                 block.zx + at * block.chunk_pairs + row * kColumns);
           }
@@ -286,16 +286,16 @@ class ForwardDriver {
       }
       each_panel(first, last, halved, active, backwards, [&](int64_t panel, int64_t row, int64_t end_row) {
         const Terms<F>* right = packed_r_[s] + panel * depth * kColumns;
-        const int64_t at = zx_begin_[s] + panel * kColumns;
+        const int64_t at = zx_begin_[s] + panel * kColumns,
+                      units = Tile::template units_of<T>(panel, stage_units<C>(p_, s));
         const T* zx =
             block.zx + at * block.chunk_pairs + (block.rows.offset[step] - block.rows.offset[chunk_begin]) * kColumns;
         for (; row < end_row; row += kBlockRows) {
           const int64_t count = smaller(kBlockRows, end_row - row);
-          panel_product<C, s>(Tile::template count<T>(panel, stage_units<C>(p_, s)), count, depth,
-                              Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
+          panel_product<C, s>(units, count, depth, Left<Terms<F>>{left.data + row * left.row, left.row, 1}, right,
                               backwards ? right - depth * kColumns : right + depth * kColumns,
                               C::kRecurrentBias ? recurrent_bias_ + at : kZeros, zh);
-          apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, zh, kColumns, Tile::template kUnits<T>});
+          apply_cell<s>(block, step, row, count, panel, {zx + row * kColumns, zh, kColumns, units});
         }
       });
     });
@@ -308,7 +308,7 @@ class ForwardDriver {
   template <int s>
   FUSED_RNN_FN void prefetch(const Block& block, int64_t step, int64_t row, int64_t panel) const {
     constexpr int kUnits = StageTile<C, s>::template kUnits<T>;
-    const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
+    const int64_t unit = panel * kUnits, count = StageTile<C, s>::template units_of<T>(panel, stage_units<C>(p_, s));
     const int64_t b = block.rows.batch[row], t = block.rows.time(step, row);
     if constexpr (s == C::kStateStage) {
       if (p_.saved == nullptr) return;
@@ -332,7 +332,7 @@ class ForwardDriver {
     if constexpr (kTanh) options.activation = Activation::kTanh;  // so that no call stands in the usual loop
     using Tile = StageTile<C, s>;
     constexpr int kUnits = Tile::template kUnits<T>;
-    const int64_t unit = panel * kUnits, count = smaller(kUnits, stage_units<C>(p_, s) - unit);
+    const int64_t unit = panel * kUnits, count = Tile::template units_of<T>(panel, stage_units<C>(p_, s));
     for (int64_t m = 0; m < smaller(kAhead, rows); ++m) prefetch<s>(block, step, row + m, panel);
     for (int64_t end = row + rows; row < end; ++row, z.zx += z.row, z.zh += z.row) {
       if (row + kAhead < end) prefetch<s>(block, step, row + kAhead, panel);

@@ -58,15 +58,15 @@ struct StageTile {
   template <typename T>
   static constexpr int kColumns = V * kLanes<T>;  // of a panel
 
-  // The units of a panel: kUnits, or in the last one what is left.
+  // The units of a panel: kUnits, or in the last one what is left of `units`.
   template <typename T>
-  static constexpr int64_t count(int64_t panel, int64_t units) {
+  static int64_t units_of(int64_t panel, int64_t units) {
     return smaller(kUnits<T>, units - panel * kUnits<T>);
   }
-  // The columns of a panel of so many units, in whole vectors: its gates follow one another without gaps.
+  // The columns of a panel of so many units, in whole vectors: its gates stand side by side.
   template <typename T>
-  static constexpr int64_t width(int64_t count) {
-    return round_up(kGates * count, kLanes<T>);
+  static int64_t width(int64_t units) {
+    return round_up(kGates * units, kLanes<T>);
   }
 };
 
@@ -105,39 +105,17 @@ void pack_panels(const SequenceParams& params, int64_t row, int64_t rows, int64_
   }
 }
 
-// panel_product() where units are left over.
+// out = init, one row for all, + left . a packed panel of so many units of a stage. Rows of out are kColumns apart.
 template <typename C, int kStage, typename E, typename T>
-void last_panel_product(int64_t count, int64_t rows, int64_t K, Left<E> left, const E* right, const E* after,
-                        const T* init, T* out) {
-  using Tile = StageTile<C, kStage>;
-  constexpr int kColumns = Tile::template kColumns<T>, kUnits = Tile::template kUnits<T>;
-  alignas(64)
-      T close[kColumns] = {};  // whole vectors are moved: each gate's end is overwritten by the next one's beginning
-  for (int gate = 0; gate < Tile::kGates; ++gate) {
-    for (int n = 0; n < kUnits; n += kLanes<T>) store(close + gate * count + n, load(init + gate * kUnits + n));
-  }
-  with_vectors<T>(Tile::template width<T>(count), [&](auto vectors) {
-    tile_block<smaller(vectors, Tile::V), kColumns>(rows, K, left, right, after, close, out);
-  });
-  for (int64_t row = 0; row < rows; ++row, out += kColumns) {
-    for (int gate = Tile::kGates - 1; gate > 0; --gate) {
-      for (int n = kUnits - kLanes<T>; n >= 0; n -= kLanes<T>) {
-        store(out + gate * kUnits + n, load(out + gate * count + n));
-      }
-    }
-  }
-}
-
-// out = init, one row for all, + left . a packed panel of `count` units of a stage. Rows of out are kColumns apart, and
-// gates, as those of init, kUnits.
-template <typename C, int kStage, typename E, typename T>
-FUSED_RNN_FN void panel_product(int64_t count, int64_t rows, int64_t K, Left<E> left, const E* right, const E* after,
+FUSED_RNN_FN void panel_product(int64_t units, int64_t rows, int64_t K, Left<E> left, const E* right, const E* after,
                                 const T* init, T* out) {
   using Tile = StageTile<C, kStage>;
-  if (count < Tile::template kUnits<T>) {
-    return last_panel_product<C, kStage>(count, rows, K, left, right, after, init, out);
-  }
-  tile_block<Tile::V, Tile::template kColumns<T>>(rows, K, left, right, after, init, out);
+  constexpr int kColumns = Tile::template kColumns<T>;
+  const int64_t width = Tile::template width<T>(units);
+  if (width == kColumns) return tile_block<Tile::V, kColumns>(rows, K, left, right, after, init, out);
+  with_vectors<T>(width, [&](auto vectors) {
+    tile_block<smaller(vectors, Tile::V), kColumns>(rows, K, left, right, after, init, out);
+  });
 }
 
 // packed [units / kTerms, width] = the transpose of kernel rows [row, row + columns) of one gate: for products with

@@ -21,9 +21,9 @@ struct Pairs {
       : params(&of),
         H_(round_up(of.H, kLanes<T>)),
         P_(round_up(of.P, kLanes<T>)),
-        d_z_width(round_up(of.H, kTerms<F>)),
+        column_width(whole_terms<F>(of.H)),
         capacity(smaller(larger(larger(kChunkPairs / blocks, kDepth), rows), of.T * rows)),
-        d_z_stride(C::kColumns * d_z_width + (C::kInfo.projected ? round_up(of.P, kTerms<F>) : 0)) {
+        d_z_stride(C::kColumns * column_width + (C::kInfo.projected ? whole_terms<F>(of.P) : 0)) {
     all_d_z = workspace.take<F>(capacity * d_z_stride);
     operand = workspace.take<F>(C::kStages > 1 ? capacity * H_ : 0);
     x_rows = workspace.take<const S*>(capacity);
@@ -41,12 +41,12 @@ struct Pairs {
       if (one_chunk) scratch_rows = larger(scratch_rows, job[i].M());
     }
     scratch_size = (kDepth + scratch_rows) * kPanel<T>;
-    bias_sum = workspace.take<T>(C::kColumns * d_z_width);
-    bias_part = workspace.take<T>(C::kColumns * d_z_width);
+    bias_sum = workspace.take<T>(C::kColumns * column_width);
+    bias_part = workspace.take<T>(C::kColumns * column_width);
     thread_scratch = workspace.take<T>(scratch_size * members);
   }
 
-  F* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * d_z_width; }
+  F* d_z(int64_t pair, int column) const { return all_d_z + pair * d_z_stride + column * column_width; }
 
   // Notes where a pair's x and h before the step stand, and applies the mask that multiplied h in between, if any.
   void set_inputs(int64_t pair, const S* x, const S* h, const S* mask) const {
@@ -99,8 +99,8 @@ struct Pairs {
                               thread_scratch + member * scratch_size);
       }
     });
-    team.share(divide_up(C::kColumns * d_z_width, kPanel<T>), [&](int, int64_t begin, int64_t end) {
-      const int64_t first = begin * kPanel<T>, columns = smaller(end * kPanel<T>, C::kColumns * d_z_width) - first;
+    team.share(divide_up(C::kColumns * column_width, kPanel<T>), [&](int, int64_t begin, int64_t end) {
+      const int64_t first = begin * kPanel<T>, columns = smaller(end * kPanel<T>, C::kColumns * column_width) - first;
       sum_rows(all_d_z + first, d_z_stride, chunk.pairs, columns, !chunk.first, bias_part + first, bias_sum + first);
     });
     if (chunk.last) store_biases();
@@ -124,7 +124,7 @@ struct Pairs {
       }
     });
     for (int64_t block = 1; block < count; ++block) {
-      add_to(all.bias_sum, blocks[block].pairs.bias_sum, C::kColumns * all.d_z_width);
+      add_to(all.bias_sum, blocks[block].pairs.bias_sum, C::kColumns * all.column_width);
     }
     all.store_biases();
   }
@@ -203,16 +203,16 @@ struct Pairs {
   void store_biases() const {
     for (int column = 0; column < C::kColumns; ++column) {
       for (int64_t unit = 0; unit < params->H; unit += kPanel<T>) {
-        store_bias_gradient<C, S>(*params, column, unit, bias_sum + column * d_z_width + unit);
+        store_bias_gradient<C, S>(*params, column, unit, bias_sum + column * column_width + unit);
       }
     }
   }
 
   const SequenceBackwardParams* params;
-  int64_t H_, P_;     // with padding to whole vectors
-  int64_t d_z_width;  // of a column: H in whole terms
+  int64_t H_, P_;        // with padding to whole vectors
+  int64_t column_width;  // of a column: H in whole terms
   int64_t capacity, d_z_stride;
-  F* all_d_z;        // [capacity, d_z_stride]: kColumns of d_z_width, and a projection's of P in whole terms
+  F* all_d_z;        // [capacity, d_z_stride]: kColumns of column_width, and a projection's of P in whole terms
   F* operand;        // [capacity, H_]: left side of the second stage's product
   const S** x_rows;  // [capacity]: where x stands
   const S** h_rows;  // [capacity]: where h before the step stands, without its mask
@@ -221,8 +221,8 @@ struct Pairs {
   WeightGradient<S> job[kMaxJobs];
   int64_t last_panel[kMaxJobs];  // the panels of all jobs up to and with this one
   int jobs;
-  T* bias_sum;        // [kColumns * d_z_width]
-  T* bias_part;       // [kColumns * d_z_width]
+  T* bias_sum;        // [kColumns * column_width]
+  T* bias_part;       // [kColumns * column_width]
   T* thread_scratch;  // [members, scratch_size]
   int64_t scratch_size;
 };

@@ -34,7 +34,7 @@ inline int64_t multiply_adds(const SequenceParams& params) {
 // up at the end.
 inline Sharing plan_sharing(const SequenceParams& params, int64_t recurrent_bytes, int64_t block_bytes = 0) {
   constexpr int64_t kWorthMeeting = 1 << 16;  // multiply-adds of a step: about a meeting's cost
-  constexpr int64_t kCacheBytes = 1 << 19;    // of the recurrent weights: they stay in a second-level cache
+  constexpr int64_t kCacheBytes = 15 << 16;   // of the recurrent weights: they stay in a second-level cache of 1 MiB
   constexpr int64_t kBlockBytes = 1 << 21;    // so that adding up, and the memory of many blocks, stay small
   const int64_t threads = params.threads.count;
   if (threads <= 1 || multiply_adds(params) < kWorthSharing) return {Sharing::kAlone, 1};

@@ -48,6 +48,12 @@ FUSED_RNN_FN constexpr int64_t terms_of(int64_t factors) {
   return divide_up(factors, kTerms<F>);
 }
 
+// So many factors and what completes the last element.
+template <typename F>
+FUSED_RNN_FN constexpr int64_t whole_terms(int64_t factors) {
+  return terms_of<F>(factors) * kTerms<F>;
+}
+
 // Factors that stand next to one another in a row, as terms of a sum over the row.
 template <typename F>
 FUSED_RNN_FN const Terms<F>* terms(const F* row) {

@@ -64,7 +64,7 @@ struct WeightGradient {
 
   int64_t M() const { return left[0].M + left[1].M; }
   int64_t tiles() const { return left[0].tiles() + left[1].tiles(); }
-  int64_t N_() const { return round_up(N, kTerms<F>); }
+  int64_t N_() const { return whole_terms<F>(N); }
   int64_t panels() const { return divide_up(gates * N_(), kPanel<T>); }
   T* panel_sums(int64_t panel) const { return sum + panel * M() * kPanel<T>; }
   int64_t sum_size() const { return panels() * M() * kPanel<T>; }
