@@ -70,17 +70,19 @@ struct StageTile {
   }
 };
 
-// Panels [begin, end) of packed [panels, rows / kTerms, width] = kernel rows [row, row + rows) of the stage's gates, a
-// panel kColumns from the next for each row; zeros past the last gate and the last row. Some panels are packed
-// together: each meets a line or two of a kernel row, and rows may be pages apart.
+// Panels [begin, end) of packed [panels, rows / kTerms, kColumns] = kernel rows [row, row + rows) of the stage's gates,
+// as many units to a panel; zeros past the last gate and the last row. Where units are left over, the rows of the last
+// panel are only as wide as it needs. Some panels are packed together: each meets a line or two of a kernel row, and
+// rows may be pages apart.
 template <typename C, int kStage, typename S>
 void pack_panels(const SequenceParams& params, int64_t row, int64_t rows, int64_t begin, int64_t end,
                  Terms<Factor<S>>* packed) {
+  using T = Compute<S>;
   using F = Factor<S>;
   using Tile = StageTile<C, kStage>;
-  constexpr int64_t kTogether = 8, kAtOnce = kTerms<F>, kUnits = Tile::template kUnits<Compute<S>>;
+  constexpr int64_t kTogether = 8, kAtOnce = kTerms<F>, kUnits = Tile::template kUnits<T>;
   const int64_t units = stage_units<C>(params, kStage), whole = units / kUnits;
-  const int64_t size = terms_of<F>(rows) * Tile::kGates * kUnits;
+  const int64_t size = terms_of<F>(rows) * Tile::template kColumns<T>;
   for (int64_t first = begin; first < end; first += kTogether) {
     const int64_t last = smaller(first + kTogether, end);
     for (int64_t k = 0; k < rows; k += kAtOnce) {
@@ -96,7 +98,7 @@ void pack_panels(const SequenceParams& params, int64_t row, int64_t rows, int64_
         Terms<F>* to = packed + first * size + (k / kAtOnce * Tile::kGates + gate) * kUnits;
         for (int64_t panel = first; panel < smaller(last, whole); ++panel, to += size) pack(panel, kUnits, kUnits, to);
         if (last > whole) {
-          const int64_t count = units - whole * kUnits, width = Tile::template width<Compute<S>>(count);
+          const int64_t count = Tile::template units_of<T>(whole, units), width = Tile::template width<T>(count);
           pack(whole, count, gate + 1 < Tile::kGates ? count : width - gate * count,
                packed + whole * size + k / kAtOnce * width + gate * count);
         }

@@ -210,7 +210,7 @@ struct Pairs {
 
   const SequenceBackwardParams* params;
   int64_t H_, P_;        // with padding to whole vectors
-  int64_t column_width;  // of a column: H in whole terms
+  int64_t column_width;  // of a column of d_z: H in whole terms
   int64_t capacity, d_z_stride;
   F* all_d_z;        // [capacity, d_z_stride]: kColumns of column_width, and a projection's of P in whole terms
   F* operand;        // [capacity, H_]: left side of the second stage's product
