@@ -22,6 +22,7 @@ from workload import CELLS, MODES
 _STYLES = {
     "step": ("#0072B2", "s", 6.5, 0.0),
     SEQUENCE: ("#000000", "|", 11.0, 2.5),
+    "in_caller": ("#56B4E9", "<", 7.0, 0.0),
     "reference": ("#D55E00", "o", 7.0, 0.0),
     "keras": ("#CC79A7", "^", 7.5, 0.0),
     "torch": ("#E69F00", "D", 6.5, 0.0),

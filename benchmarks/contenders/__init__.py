@@ -1,4 +1,4 @@
-"""Who takes part: the two routes of fused_rnn and the peers, and which cells, modes and devices each can run.
+"""Who takes part, fused_rnn and its peers, and which cells, modes and devices each can run.
 
 Only names here: a contender's module is imported in its own process.
 """
@@ -56,6 +56,15 @@ FUSED = (
         ("tensorflow", "fused_rnn"),
         ("lstm", "gru", "gru_reset_after", "rnn"),
         dtypes=DTYPES,
+    ),
+    Contender(
+        "in_caller",
+        "sequence route, caller's thread",
+        "sequence",
+        ("tensorflow", "fused_rnn"),
+        ("lstm", "gru", "gru_reset_after", "rnn"),
+        dtypes=DTYPES,
+        prepare="prepare_in_caller",
     ),
 )
 PEERS = (

@@ -1,4 +1,4 @@
-"""Contender: fused_rnn's sequence route, its cells in its own dynamic_rnn.
+"""Contenders: fused_rnn's sequence route, its cells in its own dynamic_rnn.
 
 The GRU that resets after the product is no TensorFlow 1 cell: it is called as a function.
 """
@@ -13,7 +13,7 @@ from contenders.session import start_fused as start
 from worker import Prepared, Settings
 from workload import FloatArray, Workload
 
-__all__ = ["matmul_rate", "prepare", "start"]
+__all__ = ["matmul_rate", "prepare", "prepare_in_caller", "start"]
 
 
 def _network(workload: Workload, x: Any, weights: dict[str, FloatArray]) -> tuple[Any, Variables]:
@@ -27,3 +27,8 @@ def _network(workload: Workload, x: Any, weights: dict[str, FloatArray]) -> tupl
 def prepare(workload: Workload, settings: Settings) -> Prepared:
     """fused_rnn.dynamic_rnn, or fused_rnn.gru for the form that resets after the product."""
     return prepare_network(_network, workload, settings)
+
+
+def prepare_in_caller(workload: Workload, settings: Settings) -> Prepared:
+    """The same where TensorFlow runs ops on the thread that calls, as PyTorch and ONNX Runtime do."""
+    return prepare_network(_network, workload, settings, in_caller=True)

@@ -48,11 +48,11 @@ def start_fused(settings: Settings) -> dict[str, Any]:
     return found | {"build_info": built}
 
 
-def open_session(settings: Settings) -> Any:
-    """A session on the current graph with the settings' threads."""
+def open_session(settings: Settings, in_caller: bool = False) -> Any:
+    """A session on the current graph with the settings' threads, or one that runs ops on the caller's."""
     config = v1.ConfigProto(
         intra_op_parallelism_threads=settings.threads,
-        inter_op_parallelism_threads=settings.threads,
+        inter_op_parallelism_threads=-1 if in_caller else settings.threads,
         gpu_options=v1.GPUOptions(allow_growth=True),
     )
     return v1.Session(config=config)
@@ -98,8 +98,10 @@ def run_cell(
     return outputs, dict(zip(_CELL_WEIGHTS[name], created, strict=True))
 
 
-def prepare_network(network: Network, workload: Workload, settings: Settings) -> Prepared:
-    """The graph for one workload, its variables set, in a session of its own."""
+def prepare_network(
+    network: Network, workload: Workload, settings: Settings, in_caller: bool = False
+) -> Prepared:
+    """The graph for one workload, its variables set, in a session of its own, see open_session()."""
     x_value, weights = make_arrays(workload.cell, workload.case)
     with tf.Graph().as_default(), device_of(settings):
         dtype = tf.as_dtype(workload.dtype)
@@ -111,7 +113,7 @@ def prepare_network(network: Network, workload: Workload, settings: Settings) ->
             wanted = tf.gradients(tf.reduce_sum(outputs * outputs), [x, *variables.values()])
             results |= dict(zip(["d_x", *(f"d_{key}" for key in variables)], wanted, strict=True))
         targets = targets_of(wanted)
-        session = open_session(settings)
+        session = open_session(settings, in_caller)
         session.run(v1.global_variables_initializer())
         values = [(x_variable, x_value), *((variables[key], weights[key]) for key in variables)]
         for variable, value in values:
