@@ -59,7 +59,9 @@ def main() -> None:
     tf.set_random_seed(arguments.seed)
     signals = np.random.default_rng(arguments.seed).standard_normal([batch, T, CHANNELS], np.float32)
     network = Network(batch)
-    with tf.Session() as session:
+    # A sample is little work: no other thread is to be woken for it.
+    config = tf.ConfigProto(inter_op_parallelism_threads=-1)
+    with tf.Session(config=config) as session:
         session.run(tf.global_variables_initializer())
 
         def from_variables(number: int, sample: Any) -> Any:
